@@ -1,0 +1,109 @@
+"""Every configuration key that the project adds to Detectron2's.
+
+Sources: [DETR] is Carion et al., arXiv:2005.12872; [official] is the authors' implementation.
+Names that the official Detectron2 wrapper has are kept.
+"""
+
+from detectron2.config import CfgNode
+
+
+def add_detr_config(cfg: CfgNode) -> None:
+    """Add `MODEL.DETR`, and DETR's keys of `DATASETS`, `INPUT`, `SOLVER` and `TEST`, to `cfg`."""
+    _add_model(cfg)
+    _add_panoptic(cfg)
+    _add_criterion(cfg)
+    _add_data(cfg)
+    _add_solver(cfg)
+
+
+def _add_model(cfg: CfgNode) -> None:
+    cfg.MODEL.DETR = CfgNode()
+    detr = cfg.MODEL.DETR
+
+    # Classes, no-object not counted: things and stuff for panoptic models.
+    # Checked against the dataset's metadata before training.
+    detr.NUM_CLASSES = 80
+    # N, the most objects that can be found in one image. [DETR 4]
+    detr.NUM_OBJECT_QUERIES = 100
+
+    # The parts, by their names in the registries of detr_d2.modeling.
+    detr.POSITION_ENCODING = "PositionEmbeddingSine"  # or PositionEmbeddingLearned
+    detr.TRANSFORMER = "Transformer"
+    detr.ATTENTION_MAP = "MHAttentionMap"
+    detr.MASK_HEAD = "MaskHeadSmallConv"
+
+    # Transformer. [DETR 4 and A.4]
+    detr.HIDDEN_DIM = 256  # d, channels
+    detr.NHEADS = 8  # M, of the transformer and of the attention maps alike
+    detr.ENC_LAYERS = 6
+    detr.DEC_LAYERS = 6
+    detr.DIM_FEEDFORWARD = 2048  # channels between the two linear layers of a block
+    detr.DROPOUT = 0.1  # probability
+    detr.PRE_NORM = False  # True: LayerNorm before attention and feed-forward, not after
+
+
+def _add_panoptic(cfg: CfgNode) -> None:
+    detr = cfg.MODEL.DETR
+    # True: everything but the mask branch is frozen and in eval mode, and the mask branch is
+    # trained alone: the second step of [DETR 4.4]. The rest comes from MODEL.WEIGHTS.
+    detr.FREEZE_DETR = False
+
+    # Inference. [DETR 4.4]
+    detr.PANOPTIC = CfgNode()
+    # Queries below this probability take no part in the panoptic result.
+    detr.PANOPTIC.SCORE_THRESHOLD = 0.85
+    # Segments of at most this many pixels (of the output image) are removed. [official]
+    detr.PANOPTIC.SMALL_SEGMENT_AREA = 4
+
+    # The `instances` of PanopticDETR hold its thing queries of at least this probability;
+    # 0 keeps them all, which box and mask AP want. [official]
+    detr.INSTANCES = CfgNode()
+    detr.INSTANCES.SCORE_THRESHOLD = 0.0
+    # True: `instances` has `pred_masks`. The mask head then runs on all of these queries, not
+    # only on those of the panoptic result.
+    detr.INSTANCES.MASKS_ON = False
+
+
+def _add_criterion(cfg: CfgNode) -> None:
+    detr = cfg.MODEL.DETR
+    # True: every decoder layer is trained, not the last alone (auxiliary losses). [DETR 3.2]
+    detr.DEEP_SUPERVISION = True
+
+    # Weights of the losses. [DETR A.4; masks: official]
+    detr.CLASS_WEIGHT = 1.0
+    detr.L1_WEIGHT = 5.0
+    detr.GIOU_WEIGHT = 2.0
+    detr.MASK_WEIGHT = 1.0  # focal loss
+    detr.DICE_WEIGHT = 1.0
+    # Weight of the no-object class in the cross-entropy, against class imbalance. [DETR 3.1]
+    detr.NO_OBJECT_WEIGHT = 0.1
+    # Focal loss of the masks. [Lin et al., arXiv:1708.02002]
+    detr.FOCAL_ALPHA = 0.25
+    detr.FOCAL_GAMMA = 2.0
+
+    # Weights of the matching cost. [DETR 3.1 and A.2]
+    detr.COST_CLASS = 1.0
+    detr.COST_L1 = 5.0
+    detr.COST_GIOU = 2.0
+
+
+def _add_data(cfg: CfgNode) -> None:
+    # Where the relative paths of DATASETS.REGISTER start.
+    # Empty: $DETECTRON2_DATASETS, or ./datasets where it is not set.
+    cfg.DATASETS.ROOT = ""
+    # Datasets in COCO panoptic format, registered before anything is built:
+    # {name: [folder of images, folder of panoptic PNGs, panoptic JSON]}
+    cfg.DATASETS.REGISTER = CfgNode(new_allowed=True)
+
+    # Augmentation: with this probability, resize the shorter side to one of
+    # RESIZE_BEFORE_CROP (pixels) and crop each side to CROP_RANGE (least, most pixels),
+    # before the resize that every image gets (INPUT.MIN_SIZE_TRAIN). [official]
+    cfg.INPUT.DETR_CROP = CfgNode()
+    cfg.INPUT.DETR_CROP.PROBABILITY = 0.5
+    cfg.INPUT.DETR_CROP.RESIZE_BEFORE = (400, 500, 600)
+    cfg.INPUT.DETR_CROP.RANGE = (384, 600)
+
+
+def _add_solver(cfg: CfgNode) -> None:
+    # The backbone's learning rate is BASE_LR times this. [official: 1e-5 against 1e-4]
+    cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1

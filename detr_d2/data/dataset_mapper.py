@@ -1,0 +1,98 @@
+"""From a dataset dict to what the model is trained on."""
+
+import copy
+
+import numpy as np
+import torch
+from detectron2.config import configurable
+from detectron2.data import detection_utils
+from detectron2.data import transforms as T
+from detectron2.structures import Boxes, Instances
+
+from ..errors import UserError
+from .augmentation import build_augmentations
+from .panoptic_map import boxes_of_segments, number_segments, read_panoptic_png
+
+
+class PanopticDatasetMapper:
+    """Read a COCO panoptic dict for training: image, instances of things and stuff, segment map.
+
+    Boxes are taken from the augmented panoptic map, so they are tight also after a crop; crowd
+    segments are kept, as in the official panoptic data.
+    """
+
+    @configurable
+    def __init__(self, *, augmentations: list[T.Augmentation], image_format: str):
+        """
+        Args:
+            augmentations: applied to image and panoptic map alike.
+            image_format: channels of the image, "RGB" or "BGR".
+        """
+        self.augmentations = T.AugmentationList(augmentations)
+        self.image_format = image_format
+
+    @classmethod
+    def from_config(cls, cfg):
+        return {
+            "augmentations": build_augmentations(cfg, is_train=True),
+            "image_format": cfg.INPUT.FORMAT,
+        }
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        """
+        Args:
+            dataset_dict: `file_name`, `image_id`, `pan_seg_file_name` and `segments_info` with
+                the `id` and the contiguous `category_id` of each segment.
+
+        Returns:
+            The dict with `height`, `width` of the original, and
+
+            * image: (3, h, w) uint8.
+            * instances: T Instances with `gt_boxes` (pixels) and `gt_classes`, of the segments
+              that the augmentation has left pixels of.
+            * segment_map: (h, w) int32, t + 1 at instance t, 0 at VOID.
+
+        Raises:
+            UserError: where the files contradict each other.
+        """
+        dataset_dict = copy.deepcopy(dataset_dict)
+        segments_info = dataset_dict.pop("segments_info")
+        path = dataset_dict.pop("pan_seg_file_name")
+        where = f"{path} (image {dataset_dict['image_id']})"
+        image = detection_utils.read_image(dataset_dict["file_name"], self.image_format)
+        ids = read_panoptic_png(path)
+        if image.shape[:2] != ids.shape:
+            raise UserError(
+                f"{where} is {ids.shape[1]} x {ids.shape[0]} pixels, but its image "
+                f"{dataset_dict['file_name']} is {image.shape[1]} x {image.shape[0]}: make them "
+                "the same size."
+            )
+        dataset_dict["height"], dataset_dict["width"] = image.shape[:2]
+        numbers = number_segments(ids, [info["id"] for info in segments_info], where)
+
+        augmented = T.AugInput(image, sem_seg=_as_bytes(numbers))
+        self.augmentations(augmented)
+        segment_map = _from_bytes(augmented.sem_seg)
+        present, boxes = boxes_of_segments(segment_map, len(segments_info))
+
+        instances = Instances(segment_map.shape)
+        instances.gt_boxes = Boxes(torch.from_numpy(boxes))
+        classes = [segments_info[segment]["category_id"] for segment in present]
+        instances.gt_classes = torch.tensor(classes, dtype=torch.int64)
+        # Segments that are gone leave no gap in the numbers.
+        renumber = np.zeros(len(segments_info) + 1, dtype=np.int32)
+        renumber[present + 1] = np.arange(1, len(present) + 1)
+
+        dataset_dict["image"] = torch.from_numpy(augmented.image.transpose(2, 0, 1).copy())
+        dataset_dict["instances"] = instances
+        dataset_dict["segment_map"] = torch.from_numpy(renumber[segment_map])
+        return dataset_dict
+
+
+def _as_bytes(numbers: np.ndarray) -> np.ndarray:
+    """(H, W) uint16 -> (H, W, 2) uint8: 8-bit maps are what transforms resize by pixel centres."""
+    return np.ascontiguousarray(numbers.astype("<u2")).view(np.uint8).reshape(*numbers.shape, 2)
+
+
+def _from_bytes(pairs: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(pairs).view("<u2")[..., 0]

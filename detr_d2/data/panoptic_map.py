@@ -1,0 +1,72 @@
+"""The panoptic PNG as a map of segments: read once, never split into one mask a segment."""
+
+import numpy as np
+from detectron2.data.detection_utils import read_image
+from panopticapi.utils import rgb2id
+from scipy.ndimage import find_objects
+
+from ..errors import UserError
+
+
+def read_panoptic_png(path: str) -> np.ndarray:
+    """(H, W) uint32 of segment ids, 0 = VOID."""
+    return rgb2id(read_image(path, "RGB"))
+
+
+def number_segments(ids: np.ndarray, segment_ids: list[int], where: str) -> np.ndarray:
+    """Replace each segment id by its place in `segment_ids`, counted from 1.
+
+    Args:
+        ids: (H, W) integer, 0 = VOID.
+        segment_ids: the ids that the annotation lists.
+        where: names the image in errors.
+
+    Returns:
+        (H, W) uint16, t + 1 at the pixels of segment t, 0 at VOID.
+
+    Raises:
+        UserError: where map and annotation do not name the same segments.
+    """
+    # Neighbours mostly belong together, so ids are looked up once a run of equal pixels.
+    flat = ids.ravel()
+    starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1))
+    values = flat[starts]
+
+    listed = np.concatenate(([0], np.asarray(segment_ids, dtype=np.int64)))
+    order = listed.argsort(kind="stable")
+    place = np.searchsorted(listed, values, sorter=order).clip(max=len(listed) - 1)
+    numbers = order[place]
+    unknown = values[listed[numbers] != values]
+    if len(unknown):
+        raise UserError(
+            f"{where}: the PNG has a segment {unknown[0]} that the JSON does not list: add it to "
+            "segments_info, or paint it 0 (VOID) in the PNG."
+        )
+    missing = np.setdiff1d(np.arange(1, len(listed)), numbers)
+    if len(missing):
+        raise UserError(
+            f"{where}: the JSON lists a segment {listed[missing[0]]} that has no pixel in the "
+            "PNG: remove it from segments_info."
+        )
+    lengths = np.diff(starts, append=len(flat))
+    return numbers.astype(np.uint16).repeat(lengths).reshape(ids.shape)
+
+
+def boxes_of_segments(segment_map: np.ndarray, num_segments: int) -> tuple[np.ndarray, np.ndarray]:
+    """Tight boxes of the segments that have pixels, in one pass over the map.
+
+    Args:
+        segment_map: (H, W) integer, t + 1 at segment t.
+
+    Returns:
+        present: (T',) int64, the segments t that have pixels, ascending.
+        boxes: (T', 4) float32, (x0, y0, x1, y1) in pixels; a box ends behind its last pixel, so
+            that one pixel has width 1 (as Detectron2's masks, unlike the official data).
+    """
+    present, boxes = [], []
+    for segment, place in enumerate(find_objects(segment_map, num_segments)):
+        if place is not None:
+            rows, columns = place
+            present.append(segment)
+            boxes.append((columns.start, rows.start, columns.stop, rows.stop))
+    return np.array(present, dtype=np.int64), np.array(boxes, dtype=np.float32).reshape(-1, 4)

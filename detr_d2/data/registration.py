@@ -1,0 +1,181 @@
+"""Datasets in COCO panoptic format: a JSON, a folder of images, a folder of RGB-coded PNGs."""
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils.file_io import PathManager
+
+from ..errors import UserError
+
+
+def datasets_root() -> Path:
+    """Detectron2's dataset folder: $DETECTRON2_DATASETS, or ./datasets."""
+    return Path(os.getenv("DETECTRON2_DATASETS", "datasets")).expanduser()
+
+
+def register_from_config(cfg) -> None:
+    """Register the datasets of `DATASETS.REGISTER`; those registered already are left alone."""
+    root = Path(cfg.DATASETS.ROOT).expanduser() if cfg.DATASETS.ROOT else datasets_root()
+    for name, paths in cfg.DATASETS.REGISTER.items():
+        if len(paths) != 3:
+            raise UserError(
+                f"DATASETS.REGISTER.{name} is {paths}: give [image folder, PNG folder, JSON]."
+            )
+        register_panoptic_dataset(name, *(str(root / path) for path in paths))
+
+
+def register_panoptic_dataset(
+    name: str, image_root: str, panoptic_root: str, panoptic_json: str
+) -> None:
+    """Register a dataset under `name`, with all the metadata that evaluators and drawings want.
+
+    Contiguous classes are the things by category id, then the stuff by category id.
+
+    Args:
+        image_root: folder of the images that the JSON names.
+        panoptic_root: folder of the PNGs that the JSON names.
+        panoptic_json: the COCO panoptic JSON, whose `categories` are read now and whose images
+            are read when the dataset is used.
+
+    Raises:
+        UserError: where the JSON cannot be read, or another dataset has the name.
+    """
+    if name in DatasetCatalog.list():
+        known = MetadataCatalog.get(name)
+        if (known.image_root, known.panoptic_root, known.panoptic_json) == (
+            image_root,
+            panoptic_root,
+            panoptic_json,
+        ):
+            return
+        raise UserError(f"There is a dataset {name} with other files already: choose another name.")
+    if not PathManager.isfile(panoptic_json):
+        raise UserError(
+            f"{panoptic_json}, the panoptic JSON of dataset {name}, does not exist: set "
+            "DATASETS.ROOT (or $DETECTRON2_DATASETS) to the folder that its path starts from."
+        )
+    categories = _read_json(panoptic_json).get("categories")
+    register_with_categories(name, image_root, panoptic_root, panoptic_json, categories)
+
+
+def register_with_categories(
+    name: str, image_root: str, panoptic_root: str, panoptic_json: str, categories: list[dict]
+) -> None:
+    """As `register_panoptic_dataset`, with the categories given: nothing is read."""
+    metadata = metadata_of(categories, panoptic_json)
+    things = metadata["thing_dataset_id_to_contiguous_id"]
+    stuff = metadata["stuff_dataset_id_to_contiguous_id"]
+    DatasetCatalog.register(
+        name, lambda: load_panoptic_json(image_root, panoptic_root, panoptic_json, things, stuff)
+    )
+    MetadataCatalog.get(name).set(
+        image_root=image_root,
+        panoptic_root=panoptic_root,
+        panoptic_json=panoptic_json,
+        evaluator_type="coco_panoptic_seg",
+        ignore_label=255,
+        label_divisor=1000,
+        **metadata,
+    )
+
+
+def metadata_of(categories: list[dict] | None, panoptic_json: str) -> dict:
+    """What Detectron2's standard panoptic datasets say of their classes.
+
+    `thing_classes` and `stuff_classes` both list all classes, by contiguous id, since things and
+    stuff share one range of ids.
+    """
+    if not categories:
+        raise UserError(f"{panoptic_json} has no categories: list them under `categories`.")
+    for category in categories:
+        missing = {"id", "name", "isthing"} - category.keys()
+        if missing:
+            raise UserError(
+                f"{panoptic_json}: the category {category} has no {sorted(missing)[0]}: add it."
+            )
+    repeated = [id_ for id_, n in Counter(c["id"] for c in categories).items() if n > 1]
+    if repeated:
+        raise UserError(f"{panoptic_json}: two categories have the id {repeated[0]}: change one.")
+
+    categories = sorted(categories, key=lambda c: (not c["isthing"], c["id"]))
+    names = [c["name"] for c in categories]
+    metadata = {
+        "thing_classes": names,
+        "stuff_classes": names,
+        "thing_dataset_id_to_contiguous_id": {
+            c["id"]: i for i, c in enumerate(categories) if c["isthing"]
+        },
+        "stuff_dataset_id_to_contiguous_id": {
+            c["id"]: i for i, c in enumerate(categories) if not c["isthing"]
+        },
+    }
+    if all("color" in c for c in categories):
+        colors = [tuple(c["color"]) for c in categories]
+        metadata.update(thing_colors=colors, stuff_colors=colors)
+    return metadata
+
+
+def load_panoptic_json(
+    image_root: str,
+    panoptic_root: str,
+    panoptic_json: str,
+    things: dict[int, int],
+    stuff: dict[int, int],
+) -> list[dict]:
+    """Read a COCO panoptic JSON into Detectron2's standard dicts.
+
+    Args:
+        things, stuff: from category ids to contiguous classes.
+    """
+    content = _read_json(panoptic_json)
+    images = {image["id"]: image for image in content.get("images", ())}
+    dicts = []
+    for annotation in content.get("annotations", ()):
+        image_id = annotation["image_id"]
+        where = f"{panoptic_json}, image {image_id}"
+        if image_id not in images:
+            raise UserError(f"{where} has an annotation but is not in `images`: add it there.")
+        image = images[image_id]
+        segments_info = []
+        for segment in annotation["segments_info"]:
+            category = segment["category_id"]
+            if category not in things and category not in stuff:
+                raise UserError(
+                    f"{where}: segment {segment['id']} has category {category}, which is not in "
+                    "`categories`: add the category or change the segment."
+                )
+            isthing = category in things
+            class_ = things[category] if isthing else stuff[category]
+            segments_info.append({**segment, "category_id": class_, "isthing": isthing})
+        dicts.append(
+            {
+                "file_name": _join_inside(image_root, image["file_name"], where),
+                "image_id": image_id,
+                "height": image["height"],
+                "width": image["width"],
+                "pan_seg_file_name": _join_inside(panoptic_root, annotation["file_name"], where),
+                "segments_info": segments_info,
+            }
+        )
+    return dicts
+
+
+def _read_json(path: str) -> dict:
+    if not PathManager.isfile(path):
+        raise UserError(f"{path} does not exist: check the path, or prepare the dataset first.")
+    with PathManager.open(path) as f:
+        try:
+            return json.load(f)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path} is not valid JSON ({error}): write it again.") from error
+
+
+def _join_inside(root: str, name: str, where: str) -> str:
+    """`root`/`name`; a name that leaves the folder is refused."""
+    path = os.path.normpath(name)
+    if os.path.isabs(path) or path.split(os.sep)[0] == os.pardir:
+        raise UserError(f"{where}: the file name {name} leaves {root}: use one inside the folder.")
+    return os.path.join(root, path)

@@ -1,0 +1,5 @@
+from .defaults import setup_cfg
+from .predictor import Predictor
+from .trainer import Trainer
+
+__all__ = ["Predictor", "Trainer", "setup_cfg"]

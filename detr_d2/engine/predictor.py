@@ -1,0 +1,53 @@
+"""Images in, Detectron2's output dicts out."""
+
+import numpy as np
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
+from detectron2.data import transforms as T
+from detectron2.modeling import build_model
+
+from ..data.augmentation import build_augmentations
+from ..errors import UserError
+
+
+class Predictor:
+    """A model with the weights of `MODEL.WEIGHTS`, for images as arrays.
+
+    Example:
+        predictor = Predictor(setup_cfg("configs/...yaml", ["MODEL.WEIGHTS", "model.pth"]))
+        panoptic_seg, segments_info = predictor(cv2.imread("street.jpg"))["panoptic_seg"]
+    """
+
+    def __init__(self, cfg: CfgNode):
+        self.model = build_model(cfg).eval()
+        DetectionCheckpointer(self.model).load(cfg.MODEL.WEIGHTS)
+        self.augmentations = T.AugmentationList(build_augmentations(cfg, is_train=False))
+        self.input_format = cfg.INPUT.FORMAT
+
+    @torch.no_grad()
+    def __call__(self, images: np.ndarray | list[np.ndarray]) -> dict | list[dict]:
+        """
+        Args:
+            images: one image, or several to be run as a batch: (height, width, 3) uint8, BGR.
+
+        Returns:
+            What the model gives for each, at the size of the image: one dict for one image, a
+            list for a list.
+        """
+        if isinstance(images, np.ndarray):
+            return self.model([self._prepare(images)])[0]
+        return self.model([self._prepare(image) for image in images]) if images else []
+
+    def _prepare(self, image: np.ndarray) -> dict:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise UserError(
+                f"An image is {image.dtype} {image.shape}: give (height, width, 3) uint8, BGR."
+            )
+        height, width = image.shape[:2]
+        if self.input_format == "RGB":
+            image = image[:, :, ::-1]
+        augmented = T.AugInput(np.ascontiguousarray(image))
+        self.augmentations(augmented)
+        tensor = torch.from_numpy(augmented.image.transpose(2, 0, 1).copy())
+        return {"image": tensor, "height": height, "width": width}

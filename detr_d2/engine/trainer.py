@@ -1,0 +1,75 @@
+"""Detectron2's training loop with DETR's data, optimiser and evaluators."""
+
+import logging
+
+from detectron2.data import (
+    DatasetMapper,
+    build_detection_test_loader,
+    build_detection_train_loader,
+    get_detection_dataset_dicts,
+)
+from detectron2.data.samplers import TrainingSampler
+from detectron2.engine import DefaultTrainer
+from detectron2.utils import comm
+
+from ..data.augmentation import build_augmentations
+from ..data.checks import check_dataset
+from ..data.dataset_mapper import PanopticDatasetMapper
+from ..evaluation import build_evaluator
+from .optimizer import build_optimizer
+
+logger = logging.getLogger(__name__)
+
+
+class Trainer(DefaultTrainer):
+    """`DefaultTrainer` for `DETR` and `PanopticDETR`."""
+
+    @classmethod
+    def build_optimizer(cls, cfg, model):
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_train_loader(cls, cfg, start_iter: int = 0):
+        """
+        Args:
+            start_iter: where training resumes; with a fixed SEED, the images are then drawn in
+                another order than from the start, so that none is seen more often.
+        """
+        dataset = get_detection_dataset_dicts(
+            cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+        )
+        _check_on_main_process(dataset, cfg.DATASETS.TRAIN)
+        if "pan_seg_file_name" in dataset[0]:
+            mapper = PanopticDatasetMapper(cfg)
+        else:
+            augmentations = build_augmentations(cfg, is_train=True)
+            mapper = DatasetMapper(cfg, is_train=True, augmentations=augmentations)
+        seed = comm.shared_random_seed() if cfg.SEED < 0 else cfg.SEED + start_iter
+        sampler = TrainingSampler(len(dataset), seed=seed)
+        return build_detection_train_loader(cfg, mapper=mapper, dataset=dataset, sampler=sampler)
+
+    @classmethod
+    def build_test_loader(cls, cfg, dataset_name):
+        dataset = get_detection_dataset_dicts(dataset_name, filter_empty=False)
+        _check_on_main_process(dataset, (dataset_name,))
+        augmentations = build_augmentations(cfg, is_train=False)
+        mapper = DatasetMapper(cfg, is_train=False, augmentations=augmentations)
+        return build_detection_test_loader(
+            dataset, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS
+        )
+
+    @classmethod
+    def build_evaluator(cls, cfg, dataset_name):
+        return build_evaluator(cfg, dataset_name)
+
+    def resume_or_load(self, resume=True):
+        super().resume_or_load(resume)
+        if self.start_iter > 0:
+            self._trainer.reset_data_loader(
+                lambda: self.build_train_loader(self.cfg, self.start_iter)
+            )
+
+
+def _check_on_main_process(dataset: list[dict], names: tuple[str, ...]) -> None:
+    if comm.is_main_process():
+        check_dataset(dataset, " and ".join(names))

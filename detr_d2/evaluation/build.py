@@ -1,0 +1,30 @@
+"""Which evaluators a dataset gets."""
+
+import os
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import COCOEvaluator, DatasetEvaluators
+
+from ..errors import UserError
+from .panoptic_evaluation import PanopticEvaluator
+from .thing_evaluation import ThingEvaluator
+
+
+def build_evaluator(cfg: CfgNode, dataset_name: str):
+    """PQ and the AP of things for panoptic datasets, box AP for COCO's instance datasets."""
+    output_dir = os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
+    kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
+    if kind == "coco":
+        return COCOEvaluator(dataset_name, ("bbox",), output_dir=output_dir)
+    if kind != "coco_panoptic_seg":
+        raise UserError(
+            f"Dataset {dataset_name} has the evaluator_type {kind}: DETR is evaluated on "
+            "'coco' and 'coco_panoptic_seg'. Set DATASETS.TEST to such a dataset."
+        )
+    has_masks = cfg.MODEL.META_ARCHITECTURE == "PanopticDETR"
+    tasks = ("bbox", "segm") if has_masks and cfg.MODEL.DETR.INSTANCES.MASKS_ON else ("bbox",)
+    evaluators = [ThingEvaluator(dataset_name, tasks, output_dir)]
+    if has_masks:
+        evaluators.insert(0, PanopticEvaluator(dataset_name, output_dir))
+    return DatasetEvaluators(evaluators)

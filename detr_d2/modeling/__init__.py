@@ -1,0 +1,21 @@
+from . import backbone, mask_head, position_encoding, transformer
+from .meta_arch import DETR, PanopticDETR
+from .registries import (
+    ATTENTION_MAP_REGISTRY,
+    MASK_HEAD_REGISTRY,
+    POSITION_ENCODING_REGISTRY,
+    TRANSFORMER_REGISTRY,
+)
+
+__all__ = [
+    "ATTENTION_MAP_REGISTRY",
+    "DETR",
+    "MASK_HEAD_REGISTRY",
+    "POSITION_ENCODING_REGISTRY",
+    "PanopticDETR",
+    "TRANSFORMER_REGISTRY",
+    "backbone",
+    "mask_head",
+    "position_encoding",
+    "transformer",
+]

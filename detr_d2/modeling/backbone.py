@@ -1,0 +1,111 @@
+"""The ResNet of DETR, and the padding masks of its feature maps."""
+
+import torch
+import torch.nn.functional as F
+from detectron2.layers import Conv2d, ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, ResNet
+from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
+from torch import Tensor, nn
+
+from ..errors import UserError
+
+_BLOCKS_PER_STAGE = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+}
+
+
+@BACKBONE_REGISTRY.register()
+def build_detr_resnet_backbone(cfg, input_shape: ShapeSpec) -> ResNet:
+    """Build the torchvision ResNet that DETR uses, out of Detectron2's blocks.
+
+    It differs from Detectron2's `build_resnet_backbone` in two points:
+
+    - `MODEL.RESNETS.RES5_DILATION: 2` (DC5) gives dilations 1, 2, 2 in Res5, as torchvision's
+      `replace_stride_with_dilation`, where Detectron2 has 2, 2, 2. It works for all depths.
+    - R18 and R34 may be narrow: `MODEL.RESNETS.RES2_OUT_CHANNELS` is free.
+    """
+    resnets = cfg.MODEL.RESNETS
+    if resnets.DEPTH not in _BLOCKS_PER_STAGE:
+        raise UserError(
+            f"MODEL.RESNETS.DEPTH is {resnets.DEPTH}; set one of {sorted(_BLOCKS_PER_STAGE)}."
+        )
+    if resnets.RES5_DILATION not in (1, 2):
+        raise UserError(
+            f"MODEL.RESNETS.RES5_DILATION is {resnets.RES5_DILATION}; set 1, or 2 for DC5."
+        )
+    in_channels = resnets.STEM_OUT_CHANNELS
+    stem = BasicStem(input_shape.channels, in_channels, norm=resnets.NORM)
+
+    stages = []
+    for index, num_blocks in enumerate(_BLOCKS_PER_STAGE[resnets.DEPTH]):
+        dilated = index == 3 and resnets.RES5_DILATION == 2
+        first_stride = 1 if index == 0 or dilated else 2
+        out_channels = resnets.RES2_OUT_CHANNELS * 2**index
+        blocks = ResNet.make_stage(
+            num_blocks=num_blocks,
+            stride_per_block=[first_stride] + [1] * (num_blocks - 1),
+            in_channels=in_channels,
+            out_channels=out_channels,
+            norm=resnets.NORM,
+            **_block_arguments(resnets, 2**index),
+        )
+        if dilated:
+            for block in blocks[1:]:
+                _dilate(block)
+        stages.append(blocks)
+        in_channels = out_channels
+    return ResNet(
+        stem, stages, out_features=resnets.OUT_FEATURES, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT
+    )
+
+
+def _block_arguments(resnets, width_multiplier: int) -> dict:
+    if resnets.DEPTH in (18, 34):
+        return {"block_class": BasicBlock}
+    return {
+        "block_class": BottleneckBlock,
+        "bottleneck_channels": resnets.NUM_GROUPS * resnets.WIDTH_PER_GROUP * width_multiplier,
+        "num_groups": resnets.NUM_GROUPS,
+        "stride_in_1x1": resnets.STRIDE_IN_1X1,
+    }
+
+
+def _dilate(block: nn.Module) -> None:
+    """Dilate the 3x3 convolutions of `block` by 2; output sizes stay as they are."""
+    for module in block.modules():
+        if isinstance(module, Conv2d) and module.kernel_size == (3, 3):
+            module.dilation = module.padding = (2, 2)
+
+
+def padding_mask_of(image_sizes: list[tuple[int, int]], batch_size: tuple[int, int], device):
+    """Mark the pixels of a padded batch that belong to no image.
+
+    Args:
+        image_sizes: (height, width) of each of the B images, pixels.
+        batch_size: (H, W) of the batch, pixels.
+
+    Returns:
+        (B, H, W) bool, True at padding; None where no image has any.
+    """
+    if all(tuple(size) == tuple(batch_size) for size in image_sizes):
+        return None
+    sizes = torch.tensor(image_sizes, device=device)
+    rows = torch.arange(batch_size[0], device=device)
+    columns = torch.arange(batch_size[1], device=device)
+    below = rows[None, :, None] >= sizes[:, 0, None, None]
+    right = columns[None, None, :] >= sizes[:, 1, None, None]
+    return below | right
+
+
+def resize_padding_mask(padding_mask: Tensor | None, size: tuple[int, int]) -> Tensor | None:
+    """(B, H, W) -> (B, h, w), by nearest interpolation as the official code does.
+
+    The rounding of `ceil(size / stride)` gives another mask on about a third of all sizes.
+    """
+    if padding_mask is None:
+        return None
+    return F.interpolate(padding_mask[:, None].float(), size=size)[:, 0].bool()

@@ -1,0 +1,136 @@
+"""Bipartite matching of predictions and ground truth. [DETR 3.1, equations 1 and 2]"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torchvision.ops import box_convert, generalized_box_iou
+
+from ..errors import UserError
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Ground truth of one image with T segments.
+
+    Attributes:
+        labels: (T,) int64, contiguous classes.
+        boxes: (T, 4), (cx, cy, w, h) relative to the unpadded image.
+        segment_map: (H, W) integer, t + 1 at the pixels of segment t and 0 at VOID; None where
+            there are no masks.
+    """
+
+    labels: Tensor
+    boxes: Tensor
+    segment_map: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Matches:
+    """P pairs of queries and segments for each of L decoder layers, P = sum of min(N, T_b).
+
+    Attributes:
+        images: (P,) int64, ascending: in which image of the batch the pair is.
+        queries: (L, P) int64, which of the image's N queries.
+        targets: (L, P) int64, which segment, counted through the whole batch.
+        counts: pairs of each of the B images.
+        cost: mean cost of the last layer's pairs; 0 where there are none.
+    """
+
+    images: Tensor
+    queries: Tensor
+    targets: Tensor
+    counts: list[int]
+    cost: float
+
+
+def matching_cost(
+    logits: Tensor,
+    boxes: Tensor,
+    labels: Tensor,
+    target_boxes: Tensor,
+    *,
+    cost_class: float,
+    cost_l1: float,
+    cost_giou: float,
+) -> Tensor:
+    """What it costs to match each query with each segment.
+
+        cost_class * -p(label) + cost_l1 * |box - box'|_1 - cost_giou * GIoU(box, box')
+
+    Args:
+        logits: (Q, C + 1), the last class is no-object.
+        boxes: (Q, 4), relative (cx, cy, w, h).
+        labels: (T,) int64.
+        target_boxes: (T, 4), relative (cx, cy, w, h).
+
+    Returns:
+        (Q, T).
+    """
+    probability = logits.softmax(-1)[:, labels]
+    l1 = torch.cdist(boxes, target_boxes, p=1)
+    giou = generalized_box_iou(
+        box_convert(boxes, "cxcywh", "xyxy"), box_convert(target_boxes, "cxcywh", "xyxy")
+    )
+    return cost_l1 * l1 - cost_class * probability - cost_giou * giou
+
+
+class HungarianMatcher:
+    """Finds, for each image and decoder layer, the pairs of least total cost."""
+
+    def __init__(self, *, cost_class: float, cost_l1: float, cost_giou: float):
+        if not (cost_class or cost_l1 or cost_giou):
+            raise UserError("All matching costs are 0: set one of MODEL.DETR.COST_*.")
+        self.costs = {"cost_class": cost_class, "cost_l1": cost_l1, "cost_giou": cost_giou}
+
+    @torch.no_grad()
+    def __call__(self, logits: Tensor, boxes: Tensor, targets: list[Targets]) -> Matches:
+        """
+        Args:
+            logits: (L, B, N, C + 1), of L decoder layers.
+            boxes: (L, B, N, 4).
+            targets: of the B images.
+
+        Raises:
+            FloatingPointError: where predictions or targets are not finite.
+        """
+        cost = matching_cost(
+            logits.flatten(0, 2),
+            boxes.flatten(0, 2),
+            torch.cat([t.labels for t in targets]),
+            torch.cat([t.boxes for t in targets]),
+            **self.costs,
+        )
+        # All layers and images travel to the CPU together: one synchronisation a step.
+        cost = cost.view(*logits.shape[:3], -1).cpu()
+        if not torch.isfinite(cost).all():
+            raise FloatingPointError(
+                "The matching cost is infinite or NaN: the model diverged (lower SOLVER.BASE_LR "
+                "or SOLVER.CLIP_GRADIENTS.CLIP_VALUE), or a ground-truth box is not finite."
+            )
+        sizes = [len(t.labels) for t in targets]
+        pairs = np.stack([_assign_images(layer.numpy(), sizes) for layer in cost], axis=1)
+        counts = [min(size, logits.shape[2]) for size in sizes]
+        images = np.repeat(np.arange(len(sizes)), counts)
+        queries, columns = pairs
+        of_last = cost[-1].numpy()[images, queries[-1], columns[-1]]
+
+        images, queries, columns = torch.from_numpy(
+            np.concatenate((images[None], queries, columns))
+        ).to(logits.device).split((1, len(cost), len(cost)))
+        return Matches(
+            images[0], queries, columns, counts, float(of_last.mean()) if len(of_last) else 0.0
+        )
+
+
+def _assign_images(cost: np.ndarray, sizes: list[int]) -> np.ndarray:
+    """(B, N, sum of T_b) costs of one layer -> (2, P): queries and, batch-wide, segments."""
+    pairs = []
+    start = 0
+    for image, size in enumerate(sizes):
+        queries, segments = linear_sum_assignment(cost[image, :, start : start + size])
+        pairs.append((queries, segments + start))
+        start += size
+    return np.concatenate(pairs, axis=1)

@@ -1,0 +1,222 @@
+"""DETR: an image goes in, N boxes with classes come out. [DETR 3]"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import torch
+from detectron2.config import configurable
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
+from detectron2.structures import ImageList
+from detectron2.utils.events import get_event_storage
+from torch import Tensor, nn
+
+from ..backbone import padding_mask_of, resize_padding_mask
+from ..boxes import relative_cxcywh
+from ..criterion import SetCriterion
+from ..matcher import Matches, Targets
+from ..postprocessing import classify, instances_from_queries
+from ..precision import at_least_float32
+from ..registries import POSITION_ENCODING_REGISTRY, TRANSFORMER_REGISTRY
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the image becomes on its way through DETR, for a batch of B.
+
+    Attributes:
+        features: the backbone's maps by name, (B, C, H/4, W/4) to (B, C, H/32, W/32).
+        padding_mask: (B, H/32, W/32) bool, True at padding; None where there is none.
+        projected: (B, d, H/32, W/32), Res5 after the 1x1 projection.
+        memory: (B, d, H/32, W/32), the encoder's output.
+        hs: (L, B, N, d), the outputs of the decoder's layers.
+    """
+
+    features: dict[str, Tensor]
+    padding_mask: Tensor | None
+    projected: Tensor
+    memory: Tensor
+    hs: Tensor
+
+
+@META_ARCH_REGISTRY.register()
+class DETR(nn.Module):
+    """Object detection with transformers; boxes and classes, no masks."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        position_encoding: nn.Module,
+        transformer: nn.Module,
+        criterion: SetCriterion,
+        num_classes: int,
+        num_queries: int,
+        d_model: int,
+        deep_supervision: bool,
+        pixel_mean: list[float],
+        pixel_std: list[float],
+        input_format: str,
+    ):
+        """
+        Args:
+            backbone: gives at least "res5".
+            num_classes: C, no-object not counted.
+            num_queries: N.
+            d_model: d.
+            deep_supervision: train every decoder layer (auxiliary losses).
+            pixel_mean, pixel_std: of the channels, in the order of `input_format`, 0..255.
+            input_format: "RGB" or "BGR", for the visualisation of inputs.
+        """
+        super().__init__()
+        self.backbone = backbone
+        self.position_encoding = position_encoding
+        self.transformer = transformer
+        self.criterion = criterion
+        self.deep_supervision = deep_supervision
+        self.input_format = input_format
+
+        self.input_proj = nn.Conv2d(backbone.output_shape()["res5"].channels, d_model, 1)
+        self.query_embed = nn.Embedding(num_queries, d_model)
+        self.class_embed = nn.Linear(d_model, num_classes + 1)
+        self.bbox_embed = MLP(d_model, d_model, 4, num_layers=3)
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+
+    @classmethod
+    def from_config(cls, cfg):
+        detr = cfg.MODEL.DETR
+        return {
+            "backbone": build_backbone(cfg),
+            "position_encoding": POSITION_ENCODING_REGISTRY.get(detr.POSITION_ENCODING)(cfg),
+            "transformer": TRANSFORMER_REGISTRY.get(detr.TRANSFORMER)(cfg),
+            "criterion": SetCriterion(**SetCriterion.arguments_from(detr)),
+            "num_classes": detr.NUM_CLASSES,
+            "num_queries": detr.NUM_OBJECT_QUERIES,
+            "d_model": detr.HIDDEN_DIM,
+            "deep_supervision": detr.DEEP_SUPERVISION,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+            "input_format": cfg.INPUT.FORMAT,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    def forward(self, batched_inputs: list[dict]):
+        """
+        Args:
+            batched_inputs: of each image
+
+                * image: (3, height, width), 0..255.
+                * instances (training): Instances with `gt_boxes` and `gt_classes`.
+                * height, width (inference, optional): size of the original image; by default
+                  that of `image`.
+
+        Returns:
+            In training the weighted losses by name. Otherwise, of each image, a dict with
+            "instances": Instances with `pred_boxes`, `scores`, `pred_classes`, one a query.
+        """
+        if self.training:
+            return self.losses(batched_inputs)
+        return self.inference(batched_inputs)
+
+    def preprocess(self, batched_inputs: list[dict]) -> ImageList:
+        """Normalise the images and pad them, with zeros, at the right and the bottom."""
+        images = [x["image"].to(self.device, non_blocking=True) for x in batched_inputs]
+        images = [(image - self.pixel_mean) / self.pixel_std for image in images]
+        return ImageList.from_tensors(images)
+
+    def encode(self, images: ImageList, all_layers: bool) -> Encoded:
+        """Backbone, projection and transformer. `all_layers`: see `Transformer.forward`."""
+        features = self.backbone(images.tensor)
+        res5 = features["res5"]
+        mask = padding_mask_of(images.image_sizes, images.tensor.shape[-2:], self.device)
+        mask = resize_padding_mask(mask, res5.shape[-2:])
+        everywhere = torch.zeros(1, *res5.shape[-2:], dtype=torch.bool, device=self.device)
+        positions = self.position_encoding(
+            everywhere if mask is None else mask, self.query_embed.weight.dtype
+        )
+        projected = self.input_proj(res5)
+        hs, memory = self.transformer(
+            projected, mask, self.query_embed.weight, positions, all_layers
+        )
+        return Encoded(features, mask, projected, memory, hs)
+
+    def predict(self, hs: Tensor) -> tuple[Tensor, Tensor]:
+        """(L, B, N, d) -> logits (L, B, N, C + 1), relative (cx, cy, w, h) (L, B, N, 4).
+
+        Matching, losses and scores are computed from them, so they leave half precision here.
+        """
+        logits, boxes = self.class_embed(hs), self.bbox_embed(hs)
+        return at_least_float32(logits), at_least_float32(boxes).sigmoid()
+
+    def losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
+        encoded = self.encode(self.preprocess(batched_inputs), self.deep_supervision)
+        logits, boxes = self.predict(encoded.hs)
+        targets = self.targets(batched_inputs)
+        matches = self.match(logits, boxes, targets)
+        return self.criterion.set_losses(logits, boxes, targets, matches)
+
+    def match(self, logits: Tensor, boxes: Tensor, targets: list[Targets]) -> Matches:
+        """Match, and send what is not optimised to the event storage: never into the total."""
+        matches = self.criterion.matcher(logits, boxes, targets)
+        diagnostics = self.criterion.diagnostics(logits[-1], targets, matches)
+        get_event_storage().put_scalars(**diagnostics)
+        return matches
+
+    def targets(self, batched_inputs: list[dict]) -> list[Targets]:
+        targets = []
+        for x in batched_inputs:
+            instances = x["instances"].to(self.device)
+            boxes = relative_cxcywh(instances.gt_boxes.tensor, instances.image_size)
+            segment_map = x.get("segment_map")
+            if segment_map is not None:
+                segment_map = segment_map.to(self.device)
+            targets.append(Targets(instances.gt_classes, boxes, segment_map))
+        return targets
+
+    @torch.no_grad()
+    def inference(self, batched_inputs: list[dict]) -> list[dict]:
+        """Results of each image, which do not depend on the others of the batch.
+
+        Only images of one size share a forward pass, without any padding: convolutions and
+        GroupNorm see padding, so results of padded images would depend on their neighbours.
+        """
+        indices_of_size = defaultdict(list)
+        for index, x in enumerate(batched_inputs):
+            indices_of_size[tuple(x["image"].shape[-2:])].append(index)
+        results: list[dict] = [{} for _ in batched_inputs]
+        for indices in indices_of_size.values():
+            group = [batched_inputs[index] for index in indices]
+            images = self.preprocess(group)
+            sizes = [
+                (x.get("height", size[0]), x.get("width", size[1]))
+                for x, size in zip(group, images.image_sizes)
+            ]
+            for index, result in zip(indices, self.infer(images, sizes)):
+                results[index] = result
+        return results
+
+    def infer(self, images: ImageList, output_sizes: list[tuple[int, int]]) -> list[dict]:
+        encoded = self.encode(images, all_layers=False)
+        logits, boxes = self.predict(encoded.hs[-1])
+        return [
+            {"instances": instances_from_queries(image_boxes, *classify(image_logits), size)}
+            for image_boxes, image_logits, size in zip(boxes, logits, output_sizes)
+        ]
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU between them: d -> hidden -> ... -> out."""
+
+    def __init__(self, in_features: int, hidden: int, out_features: int, num_layers: int):
+        super().__init__()
+        widths = [in_features] + [hidden] * (num_layers - 1) + [out_features]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            x = layer(x).relu()
+        return self.layers[-1](x)

@@ -1,0 +1,207 @@
+"""Panoptic DETR: DETR with a mask for every query, merged into one panoptic map. [DETR 4.4]"""
+
+import torch
+from detectron2.config import configurable
+from detectron2.data import MetadataCatalog
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.structures import ImageList
+from torch import Tensor, nn
+
+from ...errors import UserError
+from ..matcher import Targets
+from ..postprocessing import (
+    classify,
+    instance_masks,
+    instances_from_queries,
+    is_confident,
+    panoptic_from_masks,
+    upsample_masks,
+)
+from ..precision import at_least_float32
+from ..registries import ATTENTION_MAP_REGISTRY, MASK_HEAD_REGISTRY
+from .detr import DETR, Encoded
+
+
+@META_ARCH_REGISTRY.register()
+class PanopticDETR(DETR):
+    """Boxes, masks and the panoptic map of things and stuff."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        attention_map: nn.Module,
+        mask_head: nn.Module,
+        thing_classes: list[int],
+        freeze_detr: bool,
+        panoptic_score_threshold: float,
+        small_segment_area: int,
+        instance_score_threshold: float,
+        instance_masks_on: bool,
+        **detr,
+    ):
+        """
+        Args:
+            thing_classes: the contiguous classes that are things; the others are stuff.
+            freeze_detr: train the mask branch alone.
+            panoptic_score_threshold: queries below it take no part in the panoptic map.
+            small_segment_area: segments of at most this many pixels are removed.
+            instance_score_threshold: queries below it are not among the `instances`.
+            instance_masks_on: give `instances` masks.
+            **detr: the arguments of `DETR`.
+        """
+        super().__init__(**detr)
+        self.bbox_attention = attention_map
+        self.mask_head = mask_head
+        self.panoptic_score_threshold = panoptic_score_threshold
+        self.small_segment_area = small_segment_area
+        self.instance_score_threshold = instance_score_threshold
+        self.instance_masks_on = instance_masks_on
+        is_thing = torch.zeros(self.class_embed.out_features - 1, dtype=torch.bool)
+        is_thing[thing_classes] = True
+        self.register_buffer("is_thing", is_thing, persistent=False)
+
+        self.freeze_detr = freeze_detr
+        if freeze_detr:
+            self.requires_grad_(False)
+            for module in self.mask_branch:
+                module.requires_grad_(True)
+
+    @classmethod
+    def from_config(cls, cfg):
+        detr = cfg.MODEL.DETR
+        arguments = super().from_config(cfg)
+        arguments.update(
+            attention_map=ATTENTION_MAP_REGISTRY.get(detr.ATTENTION_MAP)(cfg),
+            mask_head=MASK_HEAD_REGISTRY.get(detr.MASK_HEAD)(
+                cfg, arguments["backbone"].output_shape()
+            ),
+            thing_classes=_thing_classes(cfg),
+            freeze_detr=detr.FREEZE_DETR,
+            panoptic_score_threshold=detr.PANOPTIC.SCORE_THRESHOLD,
+            small_segment_area=detr.PANOPTIC.SMALL_SEGMENT_AREA,
+            instance_score_threshold=detr.INSTANCES.SCORE_THRESHOLD,
+            instance_masks_on=detr.INSTANCES.MASKS_ON,
+        )
+        return arguments
+
+    @property
+    def mask_branch(self) -> tuple[nn.Module, nn.Module]:
+        """The modules that step two of the paper's training trains."""
+        return self.bbox_attention, self.mask_head
+
+    def train(self, mode: bool = True):
+        """With `freeze_detr`, only the mask branch follows; the rest stays in eval mode."""
+        super().train(mode and not self.freeze_detr)
+        if self.freeze_detr:
+            self.training = mode
+            for module in self.mask_branch:
+                module.train(mode)
+        return self
+
+    def forward(self, batched_inputs: list[dict]):
+        """
+        Args:
+            batched_inputs: as for `DETR`; in training also
+
+                * segment_map: (height, width) integer, t + 1 where instance t of `instances`
+                  is, 0 at VOID.
+
+        Returns:
+            In training the weighted losses by name. Otherwise, of each image, a dict with
+
+            * "instances": Instances of the thing queries, with `pred_boxes`, `scores`,
+              `pred_classes` and, if MODEL.DETR.INSTANCES.MASKS_ON, `pred_masks`.
+            * "panoptic_seg": (map, segments_info), see `panoptic_from_masks`.
+        """
+        return super().forward(batched_inputs)
+
+    def masks(self, encoded: Encoded, queries: list[Tensor]) -> Tensor:
+        """Mask logits of chosen queries.
+
+        Args:
+            queries: for each of the B images, (K_b,) int64.
+
+        Returns:
+            (K, H/4, W/4), K = sum of K_b, image by image.
+        """
+        embeddings = [hs[rows] for hs, rows in zip(encoded.hs[-1], queries)]
+        maps = self.bbox_attention(embeddings, encoded.memory, encoded.padding_mask)
+        counts = [len(rows) for rows in queries]
+        logits = self.mask_head(encoded.projected, maps, counts, encoded.features)
+        return at_least_float32(logits)
+
+    def losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
+        images = self.preprocess(batched_inputs)
+        targets = self.targets(batched_inputs)
+        with torch.set_grad_enabled(not self.freeze_detr):
+            encoded = self.encode(images, self.deep_supervision and not self.freeze_detr)
+            logits, boxes = self.predict(encoded.hs)
+        matches = self.match(logits, boxes, targets)
+        losses = {}
+        if not self.freeze_detr:
+            losses.update(self.criterion.set_losses(logits, boxes, targets, matches))
+        mask_logits = self.masks(encoded, matches.queries[-1].split(matches.counts))
+        size = images.tensor.shape[-2:]
+        losses.update(self.criterion.mask_losses(mask_logits, targets, matches, size))
+        return losses
+
+    def targets(self, batched_inputs: list[dict]) -> list[Targets]:
+        for x in batched_inputs:
+            if "segment_map" not in x:
+                raise UserError(
+                    f"{x.get('file_name', 'An input')} has no segment_map: PanopticDETR trains on "
+                    "panoptic data. Use a panoptic dataset in DATASETS.TRAIN, or "
+                    "MODEL.META_ARCHITECTURE DETR."
+                )
+        return super().targets(batched_inputs)
+
+    def infer(self, images: ImageList, output_sizes: list[tuple[int, int]]) -> list[dict]:
+        encoded = self.encode(images, all_layers=False)
+        logits, boxes = self.predict(encoded.hs[-1])
+        scores, classes = classify(logits)
+        kept = is_confident(logits, self.panoptic_score_threshold)
+        instances = self.is_thing[classes] & (scores > self.instance_score_threshold)
+        masked = kept | instances if self.instance_masks_on else kept
+        masks = self.masks(encoded, [rows.nonzero()[:, 0] for rows in masked])
+
+        results = []
+        padded_size = images.tensor.shape[-2:]
+        for b, image_masks in enumerate(masks.split(masked.sum(1).tolist())):
+            image_masks = upsample_masks(image_masks, padded_size, images.image_sizes[b])
+            panoptic_seg = panoptic_from_masks(
+                image_masks[kept[b][masked[b]]] if self.instance_masks_on else image_masks,
+                classes[b, kept[b]],
+                scores[b, kept[b]],
+                self.is_thing,
+                output_sizes[b],
+                self.small_segment_area,
+            )
+            rows = instances[b]
+            found = instances_from_queries(
+                boxes[b, rows], scores[b, rows], classes[b, rows], output_sizes[b]
+            )
+            if self.instance_masks_on:
+                found.pred_masks = instance_masks(image_masks[rows[masked[b]]], output_sizes[b])
+            results.append({"instances": found, "panoptic_seg": panoptic_seg})
+        return results
+
+
+def _thing_classes(cfg) -> list[int]:
+    """The contiguous classes that the metadata of the first dataset calls things."""
+    names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+    metadata = MetadataCatalog.get(names[0]) if names else None
+    things = metadata and metadata.get("thing_dataset_id_to_contiguous_id")
+    if things is None:
+        raise UserError(
+            "Which classes are things is read off the first dataset of the configuration "
+            f"({names[0] if names else 'there is none'}), and that has no panoptic metadata: set "
+            "DATASETS.TRAIN to a registered panoptic dataset."
+        )
+    classes = sorted(things.values())
+    if classes and classes[-1] >= cfg.MODEL.DETR.NUM_CLASSES:
+        raise UserError(
+            f"Dataset {names[0]} has a thing class {classes[-1]}, but MODEL.DETR.NUM_CLASSES is "
+            f"{cfg.MODEL.DETR.NUM_CLASSES}: set it to the number of things and stuff."
+        )
+    return classes

@@ -1,0 +1,21 @@
+from setuptools import find_packages, setup
+
+setup(
+    name="detr_d2",
+    version="0.1.0",
+    description="DETR and panoptic DETR as a Detectron2 extension",
+    packages=find_packages(include=["detr_d2", "detr_d2.*"]),
+    python_requires=">=3.10",
+    # Detectron2 and panopticapi have no release of their own on PyPI and come first: see the
+    # README, or `make env`. `import detr_d2` says so where they are missing.
+    install_requires=[
+        "torch>=2.4",  # below, Detectron2's AMP and weights-only loading differ
+        "torchvision>=0.19",  # box operations; matches torch 2.4
+        "fvcore>=0.1.5.post20221221,<0.2",  # Detectron2's own base
+        "pycocotools>=2.0.6,<3",  # run-length masks for COCO's AP
+        "scipy>=1.10,<2",  # the Hungarian algorithm; boxes of a segment map
+        "pillow>=9.4,<14",  # images and panoptic PNGs
+        "tqdm>=4.60,<5",  # progress of long work
+    ],
+    extras_require={"dev": ["pytest>=8,<9", "ruff==0.14.5"]},
+)

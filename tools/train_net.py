@@ -1,0 +1,46 @@
+#!/usr/bin/env python
+"""Train or evaluate DETR and panoptic DETR."""
+
+import sys
+
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.evaluation import print_csv_format
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+
+from detr_d2.engine import Trainer, setup_cfg
+from detr_d2.errors import UserError
+
+
+def main(args):
+    cfg = setup_cfg(args.config_file, args.opts)
+    default_setup(cfg, args)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="detr_d2")
+    if not args.eval_only:
+        trainer = Trainer(cfg)
+        trainer.resume_or_load(resume=args.resume)
+        return trainer.train()
+    model = Trainer.build_model(cfg)
+    DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(
+        cfg.MODEL.WEIGHTS, resume=args.resume
+    )
+    results = Trainer.test(cfg, model)
+    if comm.is_main_process():
+        print_csv_format(results)
+    return results
+
+
+if __name__ == "__main__":
+    arguments = default_argument_parser().parse_args()
+    try:
+        launch(
+            main,
+            arguments.num_gpus,
+            num_machines=arguments.num_machines,
+            machine_rank=arguments.machine_rank,
+            dist_url=arguments.dist_url,
+            args=(arguments,),
+        )
+    except UserError as error:
+        sys.exit(f"error: {error}")
