@@ -36,7 +36,7 @@ def official_size(h: int, w: int, length: int, max_size: int | None) -> tuple[in
     """(height, width) with the shorter side `length`, or less where `max_size` asks for it."""
     shorter, longer = min(h, w), max(h, w)
     if max_size is not None and longer / shorter * length > max_size:
-        length = int(round(max_size * shorter / longer))
+        length = round(max_size * shorter / longer)
     longer = int(length * longer / shorter)
     return (length, longer) if h <= w else (longer, length)
 

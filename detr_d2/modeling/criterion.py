@@ -218,9 +218,7 @@ def target_masks(targets: list[Targets], matches: Matches, size: tuple[int, int]
     for target in targets:
         starts.append(starts[-1] + len(target.labels))
     masks = []
-    for target, start, segments in zip(
-        targets, starts, matches.targets[-1].split(matches.counts)
-    ):
+    for target, start, segments in zip(targets, starts, matches.targets[-1].split(matches.counts)):
         h, w = target.segment_map.shape
         mask = target.segment_map == (segments - start + 1)[:, None, None]
         masks.append(F.pad(mask, (0, size[1] - w, 0, size[0] - h)))

@@ -42,9 +42,7 @@ class MHAttentionMap(nn.Module):
     def from_config(cls, cfg):
         return {"d_model": cfg.MODEL.DETR.HIDDEN_DIM, "num_heads": cfg.MODEL.DETR.NHEADS}
 
-    def forward(
-        self, queries: list[Tensor], memory: Tensor, padding_mask: Tensor | None
-    ) -> Tensor:
+    def forward(self, queries: list[Tensor], memory: Tensor, padding_mask: Tensor | None) -> Tensor:
         """
         Args:
             queries: for each of the B images, (K_b, d) box embeddings: rows of the last decoder
@@ -142,9 +140,7 @@ class MaskHeadSmallConv(nn.Module):
         Returns:
             (K, H/4, W/4), mask logits.
         """
-        image_weight, maps_weight = self.lay1.weight.split(
-            [self.d_model, maps.shape[1]], dim=1
-        )
+        image_weight, maps_weight = self.lay1.weight.split([self.d_model, maps.shape[1]], dim=1)
         of_image = F.conv2d(projected, image_weight, self.lay1.bias, padding=1)
         x = _repeat(of_image, counts) + F.conv2d(maps, maps_weight, padding=1)
         x = self.gn1(x).relu()
@@ -155,9 +151,7 @@ class MaskHeadSmallConv(nn.Module):
             ("res2", self.adapter3, self.lay5, self.gn5),
         ):
             of_image = conv(adapter(features[res]))
-            x = _repeat(of_image, counts) + conv_of_upsampled(
-                x, conv.weight, of_image.shape[-2:]
-            )
+            x = _repeat(of_image, counts) + conv_of_upsampled(x, conv.weight, of_image.shape[-2:])
             x = norm(x).relu()
         return self.out_lay(x)[:, 0]
 
@@ -197,7 +191,7 @@ def conv_of_upsampled(x: Tensor, weight: Tensor, size: tuple[int, int]) -> Tenso
         (K, C', H, W).
     """
     (h, w), (H, W) = x.shape[-2:], size
-    if (H, W) == (h, w):
+    if (h, w) == (H, W):
         return F.conv2d(x, weight, padding=1)
     if H not in (2 * h, 2 * h - 1) or W not in (2 * w, 2 * w - 1) or min(H, W) < 2:
         return F.conv2d(F.interpolate(x, size=(H, W)), weight, padding=1)
@@ -205,10 +199,10 @@ def conv_of_upsampled(x: Tensor, weight: Tensor, size: tuple[int, int]) -> Tenso
     out = F.conv_transpose2d(x, _summed_taps(weight), stride=2, padding=1)[..., :H, :W]
     # An odd size lacks the last upsampled row (column), which the line above counts in:
     # there, the window ends with the last two rows (columns) of `x`.
-    if H < 2 * h:
+    if 2 * h > H:
         rows = F.interpolate(x[..., -2:, :], size=(2, W))
         out[..., -1:, :] = F.conv2d(rows, weight[..., :2, :], padding=(0, 1))
-    if W < 2 * w:
+    if 2 * w > W:
         columns = F.interpolate(x[..., -2:], size=(H, 2))
         out[..., -1:] = F.conv2d(columns, weight[..., :2], padding=(1, 0))
     return out

@@ -117,9 +117,11 @@ class HungarianMatcher:
         queries, columns = pairs
         of_last = cost[-1].numpy()[images, queries[-1], columns[-1]]
 
-        images, queries, columns = torch.from_numpy(
-            np.concatenate((images[None], queries, columns))
-        ).to(logits.device).split((1, len(cost), len(cost)))
+        images, queries, columns = (
+            torch.from_numpy(np.concatenate((images[None], queries, columns)))
+            .to(logits.device)
+            .split((1, len(cost), len(cost)))
+        )
         return Matches(
             images[0], queries, columns, counts, float(of_last.mean()) if len(of_last) else 0.0
         )

@@ -23,7 +23,7 @@ def classify(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def is_confident(logits: Tensor, score_threshold: float) -> Tensor:
-    """(..., N, C + 1) -> (..., N) bool: queries that are an object and score above the threshold."""
+    """(..., N, C + 1) -> (..., N) bool: is an object, and scores above the threshold."""
     scores, classes = at_least_float32(logits).softmax(-1).max(-1)
     return (classes != logits.shape[-1] - 1) & (scores > score_threshold)
 

@@ -3,9 +3,9 @@
 Positions are added to queries and keys, never to values, in every attention of every layer.
 """
 
-from torch import Tensor, nn
-from detectron2.config import configurable
 import torch
+from detectron2.config import configurable
+from torch import Tensor, nn
 
 from .registries import TRANSFORMER_REGISTRY
 
@@ -186,9 +186,7 @@ class TransformerDecoderLayer(_Layer):
         padding: Tensor | None,
     ) -> Tensor:
         """(B, N, d) -> (B, N, d); `memory_keys` is `memory` with its positions added."""
-        target = self.residual(
-            target, self.norm1, lambda x: self.self_attention(x, queries, None)
-        )
+        target = self.residual(target, self.norm1, lambda x: self.self_attention(x, queries, None))
         target = self.residual(
             target,
             self.norm2,

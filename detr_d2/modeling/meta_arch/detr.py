@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from detectron2.config import configurable
@@ -214,7 +215,7 @@ class MLP(nn.Module):
     def __init__(self, in_features: int, hidden: int, out_features: int, num_layers: int):
         super().__init__()
         widths = [in_features] + [hidden] * (num_layers - 1) + [out_features]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:]))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers[:-1]:
