@@ -29,9 +29,15 @@ CATEGORIES = [
     {"id": 14, "name": "plain", "isthing": 0, "color": [150, 150, 150]},
 ]
 IMAGES_OF_SPLIT = {"train": 4000, "val": 200}
-SIDES = (96, 112, 128)  # pixels
+SIDES = (80, 96, 112)  # pixels
 _THINGS = [c["id"] for c in CATEGORIES if c["isthing"]]
 _STUFF = [c["id"] for c in CATEGORIES if not c["isthing"]]
+_GROUND_COLOR = {
+    "stripes": (95, 130, 90),
+    "checks": (100, 115, 150),
+    "dots": (150, 115, 95),
+    "plain": (135, 135, 135),
+}
 _LEAST_VISIBLE = 0.4  # of its area, or a thing is not drawn where it would stand
 _DRAWING_SCALE = 4  # shapes are drawn this much larger, for exact edges
 
@@ -155,10 +161,11 @@ def _below_a_wave(rng: np.random.Generator, height: int, width: int) -> np.ndarr
 
 
 def _texture(rng: np.random.Generator, category: int, height: int, width: int) -> np.ndarray:
-    """(height, width, 3) float: the pattern tells the category, the dull colours tell nothing."""
-    color = rng.uniform(50, 200) + rng.uniform(-20, 20, 3)
-    other = color + rng.choice([-1, 1], 3) * rng.uniform(40, 80, 3)
-    angle, period = rng.uniform(0, np.pi), rng.uniform(7, 12)
+    """(height, width, 3) float: each category has a pattern, and dull colours of its own."""
+    name = _NAME_OF[category]
+    color = np.array(_GROUND_COLOR[name]) + rng.uniform(-30, 30, 3)
+    other = color + rng.choice([-1, 1]) * rng.uniform(40, 70)
+    angle, period = rng.uniform(0, np.pi), rng.uniform(7, 11)
     y, x = np.mgrid[:height, :width] / period
     u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     pattern = {
@@ -166,7 +173,7 @@ def _texture(rng: np.random.Generator, category: int, height: int, width: int) -
         "checks": (u % 1 < 0.5) ^ (v % 1 < 0.5),
         "dots": (u % 1 - 0.5) ** 2 + (v % 1 - 0.5) ** 2 < 0.1,
         "plain": np.zeros_like(u, dtype=bool),
-    }[_NAME_OF[category]]
+    }[name]
     return np.where(pattern[..., None], other, color) + _shading(rng, height, width)
 
 
@@ -182,7 +189,7 @@ def _shading(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 def _shape(rng: np.random.Generator, category: int, height: int, width: int) -> np.ndarray:
     """(height, width) bool: one shape of random size, place and rotation."""
-    radius = np.exp(rng.uniform(np.log(8), np.log(30)))
+    radius = np.exp(rng.uniform(np.log(7), np.log(26)))
     center = rng.uniform(0.1, 0.9, 2) * (width, height)
     turn = rng.uniform(0, 2 * np.pi)
     corners, radii = {

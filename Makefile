@@ -1,0 +1,21 @@
+# make env    everything the project needs, in .venv (VENV=... for another environment)
+# make test   formatting, lint and all tests
+# make demo   ten minutes from nothing to a trained, evaluated, visible panoptic DETR
+
+VENV ?= .venv
+# The first supported Python that runs here.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.10 python3; do \
+	$$p -c "import venv" >/dev/null 2>&1 && echo $$p && break; done)
+RUN := $(VENV)/bin/python -W ignore
+
+.PHONY: env test demo
+env:
+	@$(PYTHON) tools/setup_env.py $(VENV)
+
+test: env
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(RUN) -m pytest
+
+demo: env
+	@$(RUN) tools/shapes_demo.py

@@ -1,0 +1,83 @@
+"""Pictures of what goes into the model and of what comes out, by Detectron2's visualizer."""
+
+import numpy as np
+import torch
+from detectron2.data import Metadata
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.visualizer import Visualizer
+from PIL import Image, ImageDraw
+
+_LEAST_WIDTH = 480  # pixels; smaller images are drawn larger, so that labels can be read
+_TITLE_HEIGHT = 24  # pixels
+
+
+def draw_panoptic(
+    image: np.ndarray, panoptic_seg: torch.Tensor, segments_info: list[dict], metadata: Metadata
+) -> np.ndarray:
+    """Lay segments over an image.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        panoptic_seg: (H, W) integer ids, 0 = VOID.
+        segments_info: `id`, `category_id` (contiguous) and `isthing` of each.
+
+    Returns:
+        (H', W', 3) uint8.
+    """
+    visualizer = _visualizer(image, metadata)
+    return visualizer.draw_panoptic_seg(panoptic_seg.cpu(), segments_info, alpha=0.6).get_image()
+
+
+def draw_boxes(
+    image: np.ndarray, boxes: Boxes, classes: list[int], scores: list[float] | None, metadata
+) -> np.ndarray:
+    """Draw boxes (pixels of the image) with their classes, and scores where there are any."""
+    labels = [metadata.thing_classes[c] for c in classes]
+    if scores is not None:
+        labels = [f"{label} {score:.0%}" for label, score in zip(labels, scores)]
+    colors = metadata.get("thing_colors")
+    assigned = None if colors is None else [np.array(colors[c]) / 255 for c in classes]
+    visualizer = _visualizer(image, metadata)
+    drawn = visualizer.overlay_instances(
+        boxes=boxes.tensor.cpu(), labels=labels, assigned_colors=assigned
+    )
+    return drawn.get_image()
+
+
+def draw_prediction(
+    image: np.ndarray, output: dict, metadata: Metadata, score_threshold: float
+) -> list[tuple[str, np.ndarray]]:
+    """Titled pictures of one output of the model; `image` is (H, W, 3) uint8, RGB.
+
+    Args:
+        score_threshold: boxes that score below it are left out.
+    """
+    instances: Instances = output["instances"].to("cpu")
+    instances = instances[instances.scores > score_threshold]
+    classes, scores = instances.pred_classes.tolist(), instances.scores.tolist()
+    boxes = draw_boxes(image, instances.pred_boxes, classes, scores, metadata)
+    pictures = [("boxes", boxes)]
+    if "panoptic_seg" in output:
+        panoptic = draw_panoptic(image, *output["panoptic_seg"], metadata)
+        pictures.insert(0, ("panoptic", panoptic))
+    return pictures
+
+
+def side_by_side(pictures: list[tuple[str, np.ndarray]]) -> Image.Image:
+    """One row of titled pictures, (H, W, 3) uint8 each; smaller ones are enlarged to the widest."""
+    widest = max(_LEAST_WIDTH, *(picture.shape[1] for _, picture in pictures))
+    resized = []
+    for title, picture in pictures:
+        height = round(picture.shape[0] * widest / picture.shape[1])
+        resized.append((title, Image.fromarray(picture).resize((widest, height))))
+    height = max(picture.height for _, picture in resized)
+    row = Image.new("RGB", (widest * len(resized), height + _TITLE_HEIGHT), "white")
+    pen = ImageDraw.Draw(row)
+    for number, (title, picture) in enumerate(resized):
+        pen.text((number * widest + 8, 6), title, fill="black", font_size=14)
+        row.paste(picture, (number * widest, _TITLE_HEIGHT))
+    return row
+
+
+def _visualizer(image: np.ndarray, metadata: Metadata) -> Visualizer:
+    return Visualizer(image, metadata, scale=max(1.0, _LEAST_WIDTH / image.shape[1]))

@@ -1,0 +1,103 @@
+"""Where images to be drawn come from: files, folders, globs, or a dataset with ground truth."""
+
+import glob
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectron2.data import DatasetCatalog, Metadata
+from detectron2.data.detection_utils import read_image
+from PIL import UnidentifiedImageError
+
+from ..data.panoptic_map import number_segments, read_panoptic_png
+from ..drawing import draw_panoptic
+from ..errors import UserError
+
+_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image that can be read when it is its turn.
+
+    Attributes:
+        path: of the image file.
+        name: of the picture that is drawn of it, a relative path without suffix.
+        dataset_dict: what a dataset says of it, ground truth included.
+    """
+
+    path: str
+    name: str
+    dataset_dict: dict | None = None
+
+    def read(self) -> np.ndarray:
+        """(H, W, 3) uint8, RGB."""
+        try:
+            return read_image(self.path, "RGB")
+        except (UnidentifiedImageError, OSError) as error:
+            raise UserError(f"{self.path} cannot be read as an image: {error}.") from error
+
+    def ground_truth(self, image: np.ndarray, metadata: Metadata) -> list[tuple[str, np.ndarray]]:
+        """A titled picture of the ground truth; none for an image that has no such thing."""
+        if self.dataset_dict is None:
+            return []
+        path, infos = self.dataset_dict["pan_seg_file_name"], self.dataset_dict["segments_info"]
+        where = f"{path} (image {self.dataset_dict['image_id']})"
+        numbers = number_segments(read_panoptic_png(path), [i["id"] for i in infos], where)
+        infos = [{**info, "id": t} for t, info in enumerate(infos, 1)]
+        segment_map = torch.from_numpy(numbers.astype(np.int32))
+        return [("ground truth", draw_panoptic(image, segment_map, infos, metadata))]
+
+
+def find_images(patterns: list[str]) -> list[Source]:
+    """The images that files, folders (with their sub-folders) and globs name.
+
+    Raises:
+        UserError: where one of them names no image.
+    """
+    sources: dict[str, Source] = {}
+    for pattern in patterns:
+        folder = Path(pattern)
+        if folder.is_dir():
+            paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _IMAGE_SUFFIXES)
+        else:
+            paths = [Path(p) for p in sorted(glob.glob(pattern, recursive=True))]
+        if not paths:
+            raise UserError(f"{pattern} names no image: give files, a folder, or a glob in quotes.")
+        for path in paths:
+            name = path.relative_to(folder) if folder.is_dir() else Path(path.name)
+            sources.setdefault(str(path), Source(str(path), str(name.with_suffix(""))))
+    return _with_unique_names(list(sources.values()))
+
+
+def _with_unique_names(sources: list[Source]) -> list[Source]:
+    """Number the names that are taken already, so that no picture overwrites another."""
+    taken: set[str] = set()
+    unique = []
+    for source in sources:
+        name, number = source.name, 2
+        while name in taken:
+            name, number = f"{source.name}-{number}", number + 1
+        taken.add(name)
+        unique.append(Source(source.path, name, source.dataset_dict))
+    return unique
+
+
+def dataset_images(name: str) -> list[Source]:
+    """The images of a registered panoptic dataset, with their ground truth."""
+    if name not in DatasetCatalog.list():
+        raise UserError(f"There is no dataset {name}: name one of DATASETS or DATASETS.REGISTER.")
+    dicts = DatasetCatalog.get(name)
+    if any("pan_seg_file_name" not in d for d in dicts):
+        raise UserError(f"Dataset {name} has no panoptic ground truth: give its images as --input.")
+    return _with_unique_names([Source(d["file_name"], Path(d["file_name"]).stem, d) for d in dicts])
+
+
+def chunks(items: list, size: int) -> Iterator[list]:
+    """Lists of `size` items, in order; the last one may be shorter."""
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk

@@ -1,0 +1,78 @@
+#!/usr/bin/env python
+"""Draw panoptic segmentation and boxes of images, folders of images, or a dataset.
+
+Each picture shows the image, its panoptic segmentation and its boxes side by side; with
+--dataset, the ground truth as well.
+"""
+
+import argparse
+from pathlib import Path
+
+from detectron2.data import MetadataCatalog
+from tqdm import tqdm
+
+from detr_d2.drawing import draw_prediction, side_by_side
+from detr_d2.engine import Predictor, setup_cfg
+from detr_d2.engine.sources import chunks, dataset_images, find_images
+from detr_d2.engine.tools import run_tool, save_picture
+from detr_d2.errors import UserError
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config-file", required=True, help="a YAML of configs/")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--input", nargs="+", help="images, folders of images, or globs in quotes")
+    source.add_argument("--dataset", help="a registered panoptic dataset")
+    parser.add_argument("--limit", type=int, help="images to draw, from the first (default: all)")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the pictures")
+    parser.add_argument(
+        "--score-threshold",
+        type=float,
+        default=0.85,
+        help="boxes that score below are not drawn (default: 0.85)",
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=4, help="images that are run together (default: 4)"
+    )
+    parser.add_argument(
+        "opts",
+        nargs=argparse.REMAINDER,
+        metavar="KEY VALUE",
+        help="keys that override the YAML, such as MODEL.WEIGHTS model.pth",
+    )
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_args()
+    cfg = setup_cfg(args.config_file, args.opts)
+    metadata = MetadataCatalog.get((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)[0])
+    sources = dataset_images(args.dataset) if args.dataset else find_images(args.input)
+    sources = sources[: args.limit]
+    predictor = Predictor(cfg)
+
+    unreadable = []
+    with tqdm(total=len(sources), desc="Drawing") as progress:
+        for batch in chunks(sources, args.batch_size):
+            readable = []
+            for source in batch:
+                try:
+                    readable.append((source, source.read()))
+                except UserError as error:
+                    unreadable.append(str(error))
+            outputs = predictor([image[:, :, ::-1] for _, image in readable])
+            for (source, image), output in zip(readable, outputs):
+                pictures = [(source.name, image)]
+                pictures += source.ground_truth(image, metadata)
+                pictures += draw_prediction(image, output, metadata, args.score_threshold)
+                save_picture(side_by_side(pictures), args.output / f"{source.name}.png")
+            progress.update(len(batch))
+    for sentence in unreadable:
+        print(f"error: {sentence}")
+    print(f"{len(sources) - len(unreadable)} pictures in {args.output}")
+    return 1 if unreadable else 0
+
+
+if __name__ == "__main__":
+    run_tool(main)
