@@ -22,7 +22,11 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config-file", required=True, help="a YAML of configs/")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--input", nargs="+", help="images, folders of images, or globs in quotes")
+    source.add_argument(
+        "--input",
+        nargs="+",
+        help="images, folders of images, or globs in quotes; followed by another option",
+    )
     source.add_argument("--dataset", help="a registered panoptic dataset")
     parser.add_argument("--limit", type=int, help="images to draw, from the first (default: all)")
     parser.add_argument("--output", type=Path, required=True, help="folder of the pictures")

@@ -34,8 +34,11 @@ def main() -> None:
     )
     step(
         "4 of 4: draw predictions beside the ground truth",
-        ["tools/demo.py", *train_net[1:], "--dataset", DATASET, "--limit", "16"]
-        + ["--output", str(OUTPUT), "MODEL.WEIGHTS", str(OUTPUT / "training" / "model_final.pth")],
+        [
+            *("tools/demo.py", *train_net[1:], "--dataset", DATASET, "--limit", "16"),
+            *("--output", str(OUTPUT)),
+            *("MODEL.WEIGHTS", str(OUTPUT / "training" / "model_final.pth")),
+        ],
     )
     metrics = (OUTPUT / "training" / "metrics.json").read_text().splitlines()
     quality = [x["panoptic_seg/PQ"] for x in map(json.loads, metrics) if "panoptic_seg/PQ" in x]

@@ -1,0 +1,118 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import transforms as T
+
+from detr_d2.data import PanopticDatasetMapper
+from detr_d2.data.registration import load_panoptic_json
+from detr_d2.errors import UserError
+
+
+def map_tiny(folder, *augmentations):
+    paths = (folder / "images", folder / "panoptic", folder / "panoptic.json")
+    (dataset_dict,) = load_panoptic_json(*map(str, paths), things={3: 0}, stuff={9: 1})
+    mapper = PanopticDatasetMapper(augmentations=list(augmentations), image_format="RGB")
+    return mapper(dataset_dict)
+
+
+def test_boxes_and_map_are_those_of_the_png(tiny_dataset):
+    folder, _ = tiny_dataset
+    mapped = map_tiny(folder)
+    assert mapped["image"].shape == (3, 4, 6) and mapped["image"].dtype == torch.uint8
+    assert mapped["image"][:, 0, 1].tolist() == [3, 4, 5]  # RGB
+    assert mapped["instances"].gt_classes.tolist() == [0, 1]
+    assert mapped["instances"].gt_boxes.tensor.tolist() == [[1, 1, 3, 3], [0, 2, 6, 4]]
+    expected = [
+        [0, 0, 0, 0, 0, 0],
+        [0, 1, 1, 0, 0, 0],
+        [2, 1, 1, 2, 2, 2],
+        [2, 2, 2, 2, 2, 2],
+    ]
+    assert mapped["segment_map"].tolist() == expected
+    assert "segments_info" not in mapped
+
+
+def test_flip_moves_image_map_and_boxes_together(tiny_dataset):
+    folder, _ = tiny_dataset
+    plain, flipped = map_tiny(folder), map_tiny(folder, T.RandomFlip(1.0))
+    assert torch.equal(flipped["image"], plain["image"].flip(2))
+    assert torch.equal(flipped["segment_map"], plain["segment_map"].flip(1))
+    assert flipped["instances"].gt_boxes.tensor.tolist() == [[3, 1, 5, 3], [0, 2, 6, 4]]
+
+
+class CropTop(T.Augmentation):
+    def get_transform(self, image):
+        return T.CropTransform(0, 3, image.shape[1], 1)  # the last row alone
+
+
+def test_segments_that_a_crop_loses_leave_no_gap(tiny_dataset):
+    folder, _ = tiny_dataset
+    mapped = map_tiny(folder, CropTop())
+    assert mapped["instances"].gt_classes.tolist() == [1]
+    assert mapped["instances"].gt_boxes.tensor.tolist() == [[0, 0, 6, 1]]
+    assert mapped["segment_map"].tolist() == [[1] * 6]
+    assert (mapped["height"], mapped["width"]) == (4, 6)
+
+
+def test_resizing_by_two_doubles_the_boxes(tiny_dataset):
+    folder, _ = tiny_dataset
+    mapped = map_tiny(folder, T.Resize((8, 12)))
+    assert mapped["instances"].gt_boxes.tensor.tolist() == [[2, 2, 6, 6], [0, 4, 12, 8]]
+    assert mapped["segment_map"].shape == (8, 12)
+
+
+def test_an_image_without_segments_can_be_trained_on(tiny_dataset):
+    folder, write = tiny_dataset
+    content = write()
+    content["annotations"][0]["segments_info"] = []
+    write(ids=np.zeros((4, 6), int), annotations=content["annotations"])
+    mapped = map_tiny(folder)
+    assert len(mapped["instances"]) == 0
+    assert mapped["instances"].gt_boxes.tensor.shape == (0, 4)
+    assert not mapped["segment_map"].any()
+
+
+def test_more_than_255_segments(tiny_dataset):
+    folder, write = tiny_dataset
+    ids = np.arange(1, 401).reshape(20, 20)
+    content = write(ids=ids)
+    info = content["annotations"][0]["segments_info"][0]
+    content["annotations"][0]["segments_info"] = [{**info, "id": i} for i in range(1, 401)]
+    write(ids=ids, annotations=content["annotations"])
+    mapped = map_tiny(folder, T.Resize((40, 40)))
+    assert len(mapped["instances"]) == 400
+    assert mapped["segment_map"][-1, -1] == 400
+
+
+def test_sizes_that_differ_are_named(tiny_dataset):
+    folder, write = tiny_dataset
+    write(image_size=(5, 6))
+    with pytest.raises(UserError, match=r"a\.png \(image 5\) is 6 x 4 pixels.*is 6 x 5"):
+        map_tiny(folder)
+
+
+def test_a_segment_that_only_the_png_has_is_named(tiny_dataset):
+    folder, write = tiny_dataset
+    ids = np.full((4, 6), 7)
+    ids[0], ids[1] = 9, 300
+    write(ids=ids)
+    with pytest.raises(UserError, match=r"a\.png \(image 5\).*a segment 9 that"):
+        map_tiny(folder)
+
+
+def test_real_photographs_agree_with_their_annotation(photographs):
+    """Boxes and areas of the official annotation, recomputed from the PNG."""
+    root = photographs / "coco_panoptic_sample"
+    paths = (root / "images", root / "panoptic", root / "panoptic.json")
+    ids = {c["id"]: i for i, c in enumerate(json.loads(paths[2].read_text())["categories"])}
+    dicts = load_panoptic_json(*map(str, paths), things=ids, stuff={})
+    mapper = PanopticDatasetMapper(augmentations=[], image_format="RGB")
+    for dataset_dict in dicts:
+        mapped = mapper(dataset_dict)
+        boxes = mapped["instances"].gt_boxes.tensor
+        for t, info in enumerate(dataset_dict["segments_info"]):
+            x, y, w, h = info["bbox"]
+            assert boxes[t].tolist() == [x, y, x + w, y + h]
+            assert int((mapped["segment_map"] == t + 1).sum()) == info["area"]

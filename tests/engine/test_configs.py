@@ -1,0 +1,114 @@
+"""Every YAML of configs/ builds the model that it names."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from detectron2.config import get_cfg
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.modeling import build_model
+
+from detr_d2 import add_detr_config
+from detr_d2.engine import setup_cfg
+from detr_d2.errors import UserError
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+FILES = sorted(str(p.relative_to(CONFIGS)) for p in CONFIGS.rglob("*.yaml"))
+
+
+@pytest.fixture
+def forget_datasets():
+    before = set(DatasetCatalog.list())
+    yield
+    for name in set(DatasetCatalog.list()) - before:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+def read(file):
+    """A configuration; where its own datasets are not at hand, COCO's stand in for them."""
+    path = str(CONFIGS / file)
+    overrides = ["MODEL.DEVICE", "cpu"]
+    photographs = CONFIGS.parents[1] / "shared" / "data"
+    if "REGISTER" in Path(path).read_text():
+        if not photographs.is_dir():
+            pytest.skip("the real photographs are not here (../shared/data)")
+        overrides += ["DATASETS.ROOT", str(photographs)]
+    return setup_cfg(path, overrides)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_builds(file, forget_datasets):
+    cfg = read(file)
+    # Layers repeat themselves: one of each shows that all can be built.
+    cfg.defrost()
+    cfg.MODEL.DETR.ENC_LAYERS = cfg.MODEL.DETR.DEC_LAYERS = 1
+    model = build_model(cfg)
+    assert type(model).__name__ == cfg.MODEL.META_ARCHITECTURE
+    assert model.class_embed.out_features == cfg.MODEL.DETR.NUM_CLASSES + 1
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_has_at_most_two_bases_and_restates_nothing(file):
+    chain = [CONFIGS / file]
+    while "_BASE_" in (content := yaml.safe_load(chain[-1].read_text())):
+        chain.append((chain[-1].parent / content["_BASE_"]).resolve())
+    assert len(chain) <= 3
+    if len(chain) == 1:
+        return  # Base-DETR.yaml states what is official, also where Detectron2 has the same
+
+    base = get_cfg()
+    add_detr_config(base)
+    base.merge_from_file(str(chain[1]))
+    own = yaml.safe_load(chain[0].read_text())
+    own.pop("_BASE_", None)
+    restated = [key for key, value in leaves(own) if value_at(base, key) == value]
+    assert restated == []
+
+
+def leaves(node, prefix=()):
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*prefix, key))
+        else:
+            yield (*prefix, key), value
+
+
+def value_at(cfg, key):
+    for part in key:
+        if part not in cfg:
+            return None
+        cfg = cfg[part]
+    return str(cfg) if isinstance(cfg, tuple) else cfg
+
+
+def test_the_official_hyper_parameters():
+    cfg = setup_cfg(str(CONFIGS / "COCO-PanopticSegmentation/panoptic_detr_R_50_joint.yaml"))
+    detr, solver = cfg.MODEL.DETR, cfg.SOLVER
+    assert (detr.HIDDEN_DIM, detr.NHEADS, detr.ENC_LAYERS, detr.DEC_LAYERS) == (256, 8, 6, 6)
+    assert (detr.DIM_FEEDFORWARD, detr.DROPOUT, detr.NUM_OBJECT_QUERIES) == (2048, 0.1, 100)
+    assert (detr.COST_CLASS, detr.COST_L1, detr.COST_GIOU) == (1, 5, 2)
+    assert (detr.CLASS_WEIGHT, detr.L1_WEIGHT, detr.GIOU_WEIGHT) == (1, 5, 2)
+    assert (detr.MASK_WEIGHT, detr.DICE_WEIGHT, detr.NO_OBJECT_WEIGHT) == (1, 1, 0.1)
+    assert (solver.BASE_LR, solver.BACKBONE_MULTIPLIER, solver.WEIGHT_DECAY) == (1e-4, 0.1, 1e-4)
+    assert (solver.CLIP_GRADIENTS.CLIP_VALUE, solver.IMS_PER_BATCH) == (0.1, 64)
+    assert pytest.approx(300 * 118287 / 64, rel=1e-3) == solver.MAX_ITER
+    assert pytest.approx((200 * 118287 / 64,), rel=1e-3) == solver.STEPS
+
+
+def test_a_wrong_number_of_classes_is_said_before_anything_is_built():
+    path = str(CONFIGS / "COCO-Detection/detr_R_50.yaml")
+    with pytest.raises(UserError, match=r"coco_2017_train has 80 classes.*NUM_CLASSES 80"):
+        setup_cfg(path, ["MODEL.DETR.NUM_CLASSES", "91"])
+
+
+def test_an_unknown_dataset_is_named():
+    path = str(CONFIGS / "COCO-Detection/detr_R_50.yaml")
+    with pytest.raises(UserError, match="There is no dataset coco_2018_train"):
+        setup_cfg(path, ["DATASETS.TRAIN", "('coco_2018_train',)"])
+
+
+def test_missing_data_says_where_it_was_looked_for(tmp_path):
+    path = str(CONFIGS / "CamVid-PanopticSegmentation/panoptic_detr_R_18.yaml")
+    with pytest.raises(UserError, match=r"panoptic_train\.json.*DATASETS\.ROOT"):
+        setup_cfg(path, ["DATASETS.ROOT", str(tmp_path)])

@@ -1,0 +1,169 @@
+"""The command lines, on a handful of shapes: train, resume, evaluate, draw."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CONFIG = "configs/Shapes-PanopticSegmentation/panoptic_detr_R_18_narrow_dc5.yaml"
+TINY = [
+    *("MODEL.RESNETS.STEM_OUT_CHANNELS", "16", "MODEL.RESNETS.RES2_OUT_CHANNELS", "16"),
+    *("MODEL.DETR.ENC_LAYERS", "1", "MODEL.DETR.DEC_LAYERS", "2"),
+    *("SOLVER.IMS_PER_BATCH", "4", "SOLVER.WARMUP_ITERS", "0", "SOLVER.STEPS", "()"),
+    *("DATALOADER.NUM_WORKERS", "0", "TEST.EVAL_PERIOD", "0", "MODEL.WEIGHTS", ""),
+]
+
+
+def run(tool, *arguments, code=0):
+    command = [sys.executable, "-W", "ignore", f"tools/{tool}.py", *map(str, arguments)]
+    finished = subprocess.run(
+        command, cwd=REPOSITORY, env=os.environ, capture_output=True, text=True, timeout=300
+    )
+    assert finished.returncode == code, finished.stdout + finished.stderr
+    return finished.stdout + finished.stderr
+
+
+def train_net(output, *arguments, **expected):
+    return run("train_net", "--config-file", CONFIG, *arguments, "OUTPUT_DIR", output, *TINY)
+
+
+def metrics_of(output) -> list[dict]:
+    return [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def trained(shapes, tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("trained")
+    train_net(output, "SOLVER.MAX_ITER", "20", "SOLVER.CHECKPOINT_PERIOD", "10")
+    return output
+
+
+def test_training_reports_what_it_optimises(trained):
+    first = metrics_of(trained)[0]
+    names = [f"loss_{x}{layer}" for layer in ("", "_0") for x in ("ce", "bbox", "giou")]
+    names += ["loss_mask", "loss_dice"]
+    assert {key for key in first if key.startswith("loss_")} == set(names)
+    assert first["total_loss"] == pytest.approx(sum(first[n] for n in names), rel=0.2)
+    assert {"class_error", "cardinality_error", "matching_cost"} <= first.keys()
+
+
+def test_training_ends_with_an_evaluation(trained):
+    last = metrics_of(trained)[-1]
+    for key in ("panoptic_seg/PQ", "panoptic_seg/PQ_th", "panoptic_seg/PQ-star", "bbox/AP"):
+        assert 0 <= last[key] <= 100
+    assert list(trained.glob("events.out.tfevents*"))
+
+
+def test_checkpoints_have_the_optimiser(trained):
+    checkpoint = torch.load(trained / "model_0000009.pth", weights_only=True)
+    assert checkpoint["iteration"] == 9
+    assert checkpoint["trainer"]["_trainer"]["optimizer"]["state"]
+
+
+def test_resuming_goes_on_where_it_stopped(trained):
+    log = train_net(trained, "--resume", "SOLVER.MAX_ITER", "24")
+    assert "Starting training from iteration 20" in log
+    checkpoint = torch.load(trained / "model_final.pth", weights_only=True)
+    steps = {
+        int(s["step"]) for s in checkpoint["trainer"]["_trainer"]["optimizer"]["state"].values()
+    }
+    assert (checkpoint["iteration"], steps) == (23, {24})
+
+
+def test_evaluating_alone_gives_the_result_of_the_training(trained, tmp_path):
+    expected = [x for x in metrics_of(trained) if "panoptic_seg/PQ" in x][-1]
+    weights = sorted(trained.glob("model_*.pth"))[-1]
+    log = run(
+        *("train_net", "--config-file", CONFIG, "--eval-only", "OUTPUT_DIR", tmp_path, *TINY),
+        *("MODEL.WEIGHTS", weights),
+    )
+    assert f"{expected['bbox/AP']:.4f}" in log
+    assert "PQ,SQ,RQ,PQ_th" in log
+
+
+def test_frozen_training_leaves_the_rest_to_the_last_bit(trained, tmp_path):
+    run(
+        *("train_net", "--config-file", CONFIG, "OUTPUT_DIR", tmp_path, *TINY),
+        *("MODEL.WEIGHTS", trained / "model_0000009.pth"),
+        *("MODEL.DETR.FREEZE_DETR", "True", "SOLVER.MAX_ITER", "4"),
+    )
+    before = torch.load(trained / "model_0000009.pth", weights_only=True)["model"]
+    after = torch.load(tmp_path / "model_final.pth", weights_only=True)["model"]
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    branch = {key for key in before if key.startswith(("mask_head.", "bbox_attention."))}
+    # The bias of the keys adds the same to all scores of a head and so may or may not move.
+    assert changed <= branch and len(changed) >= len(branch) - 2
+    assert {k for k in metrics_of(tmp_path)[0] if "loss_" in k} == {"loss_mask", "loss_dice"}
+
+
+def test_demo_draws_files_folders_and_globs(trained, shapes, tmp_path):
+    images = tmp_path / "images"
+    (images / "deeper").mkdir(parents=True)
+    for name in ("a.png", "deeper/a.jpg"):
+        Image.new("RGB", (60, 40), "red").save(images / name)
+    log = run(
+        *("demo", "--config-file", CONFIG),
+        *("--input", images, images / "a.png", f"{shapes}/val/*1.jpg"),
+        *("--output", tmp_path / "out", *TINY, "MODEL.WEIGHTS", trained / "model_0000009.pth"),
+    )
+    assert "3 pictures" in log
+    pictures = sorted(str(p.relative_to(tmp_path / "out")) for p in tmp_path.glob("out/**/*.png"))
+    assert pictures == ["000001.png", "a.png", "deeper/a.png"]
+    assert Image.open(tmp_path / "out/a.png").width == 3 * 480
+
+
+def test_demo_draws_ground_truth_and_goes_on_after_a_bad_image(trained, shapes, tmp_path):
+    weights = ("MODEL.WEIGHTS", trained / "model_0000009.pth")
+    run(
+        *("demo", "--config-file", CONFIG, "--output", tmp_path / "out", "--limit", 2),
+        *("--dataset", "shapes_panoptic_val", *TINY, *weights),
+    )
+    pictures = sorted(tmp_path.glob("out/*.png"))
+    assert len(pictures) == 2 and Image.open(pictures[0]).width == 4 * 480
+
+    (tmp_path / "bad.jpg").write_text("no image")
+    Image.new("RGB", (60, 40)).save(tmp_path / "good.jpg")
+    log = run(
+        *("demo", "--config-file", CONFIG, "--input", tmp_path / "*.jpg"),
+        *("--output", tmp_path / "more", *TINY, *weights),
+        code=1,
+    )
+    assert "bad.jpg cannot be read as an image" in log and "1 pictures" in log
+
+
+def test_visualize_data_draws_what_the_model_is_fed(shapes, tmp_path):
+    run("visualize_data", "--config-file", CONFIG, "--output", tmp_path, "--limit", 2, *TINY)
+    pictures = list(tmp_path.glob("*.png"))
+    assert len(pictures) == 2 and Image.open(pictures[0]).width == 3 * 480
+
+
+def test_bad_input_is_one_sentence():
+    log = run("train_net", "--config-file", CONFIG, "MODEL.DETR.NUM_CLASSES", "9", code=1)
+    assert log.strip().splitlines()[-1].startswith("error: Dataset shapes_panoptic_train has 8")
+    assert "Traceback" not in log
+
+
+def test_predictor_takes_one_image_or_several(trained, shapes):
+    from detr_d2.engine import Predictor, setup_cfg
+    from detr_d2.errors import UserError
+
+    weights = ["MODEL.WEIGHTS", str(trained / "model_0000009.pth")]
+    predictor = Predictor(setup_cfg(str(REPOSITORY / CONFIG), [*TINY, *weights]))
+    image = cv2.imread(str(shapes / "val" / "000000.jpg"))
+    small = image[:50, :70]
+    alone, (first, second) = predictor(image), predictor([small, image])
+    assert alone["panoptic_seg"][0].shape == image.shape[:2]
+    assert first["panoptic_seg"][0].shape == small.shape[:2]
+    assert torch.equal(alone["panoptic_seg"][0], second["panoptic_seg"][0])
+    assert torch.equal(alone["instances"].scores, second["instances"].scores)
+    assert predictor([]) == []
+    with pytest.raises(UserError, match="float32"):
+        predictor(image.astype(np.float32))

@@ -1,0 +1,81 @@
+import math
+
+import pytest
+import torch
+from detectron2.config import get_cfg
+from torch import nn
+
+from detr_d2 import add_detr_config
+from detr_d2.engine.optimizer import ClippedAdamW, build_optimizer
+from detr_d2.errors import UserError
+
+
+def small_model():
+    return nn.ModuleDict({"backbone": nn.Linear(2, 3), "head": nn.LayerNorm(3)})
+
+
+def config(*overrides):
+    cfg = get_cfg()
+    add_detr_config(cfg)
+    cfg.merge_from_list(["SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "full_model", *overrides])
+    return cfg
+
+
+def test_the_backbone_has_its_own_rate_and_all_parameters_decay():
+    model = small_model()
+    cfg = config("SOLVER.BASE_LR", 0.01, "SOLVER.WEIGHT_DECAY", 0.5)
+    optimizer = build_optimizer(cfg, model)
+    rates = {p: g["lr"] for g in optimizer.param_groups for p in g["params"]}
+    assert all(rates[p] == pytest.approx(0.001) for p in model["backbone"].parameters())
+    assert all(rates[p] == pytest.approx(0.01) for p in model["head"].parameters())
+    assert {g["weight_decay"] for g in optimizer.param_groups} == {0.5}
+
+
+def test_frozen_parameters_are_left_out():
+    model = small_model()
+    model["backbone"].requires_grad_(False)
+    parameters = [p for g in build_optimizer(config(), model).param_groups for p in g["params"]]
+    assert {id(p) for p in parameters} == {id(p) for p in model["head"].parameters()}
+
+
+def test_the_gradient_of_the_whole_model_is_clipped():
+    a, b = nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1))
+    optimizer = ClippedAdamW([{"params": [a]}, {"params": [b], "lr": 0.1}], max_norm=1.0, lr=0.1)
+    a.grad, b.grad = torch.tensor([3.0, 0.0]), torch.tensor([4.0])
+    optimizer.step()
+    # The norm of (3, 0, 4) is 5.
+    assert a.grad.tolist() == pytest.approx([0.6, 0.0], rel=1e-5)
+    assert b.grad.tolist() == pytest.approx([0.8], rel=1e-5)
+
+
+def test_small_gradients_are_left_alone():
+    a = nn.Parameter(torch.zeros(2))
+    optimizer = ClippedAdamW([a], max_norm=1.0, lr=0.1)
+    a.grad = torch.tensor([0.3, 0.4])
+    optimizer.step()
+    assert a.grad.tolist() == pytest.approx([0.3, 0.4], rel=1e-6)
+
+
+def test_steps_are_those_of_adamw_on_clipped_gradients():
+    ours, theirs = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+    clipped = ClippedAdamW([ours], max_norm=0.5, lr=0.1, weight_decay=0.2)
+    plain = torch.optim.AdamW([theirs], lr=0.1, weight_decay=0.2)
+    for _ in range(5):
+        gradient = torch.randn(3)
+        ours.grad = gradient.clone()
+        norm = math.sqrt(sum(x * x for x in gradient.tolist()))
+        theirs.grad = gradient * min(1.0, 0.5 / (norm + 1e-6))
+        clipped.step()
+        plain.step()
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_clipping_can_be_switched_off():
+    cfg = config("SOLVER.CLIP_GRADIENTS.ENABLED", False)
+    assert type(build_optimizer(cfg, small_model())) is torch.optim.AdamW
+
+
+def test_clipping_of_another_type_is_refused():
+    cfg = config("SOLVER.CLIP_GRADIENTS.ENABLED", True, "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "value")
+    with pytest.raises(UserError, match="set full_model"):
+        build_optimizer(cfg, small_model())

@@ -1,0 +1,258 @@
+import pytest
+import torch
+from detectron2.structures import Instances
+from torch import nn
+
+from detr_d2.errors import UserError
+from detr_d2.modeling import POSITION_ENCODING_REGISTRY
+
+SIZES = [(64, 48), (41, 70), (96, 80)]
+
+
+KEEP_ALL = ("MODEL.DETR.PANOPTIC.SCORE_THRESHOLD", 0.0)  # but for no-object
+MASKS_ON = ("MODEL.DETR.INSTANCES.MASKS_ON", True)
+
+
+@pytest.fixture
+def build_lively_model(build_model, draw_input):
+    """A function that builds a model in eval mode whose answers depend on image and query.
+
+    A newly drawn one says much the same of all images, for all queries.
+    """
+
+    def build(meta_architecture, *overrides):
+        model = build_model(meta_architecture, "MODEL.DETR.NUM_OBJECT_QUERIES", 8, *overrides)
+        weights = [p for p in model.transformer.decoder.parameters() if p.dim() > 1]
+        if meta_architecture == "PanopticDETR":
+            weights.extend(p for p in model.bbox_attention.parameters() if p.dim() > 1)
+            weights.append(model.mask_head.lay1.weight[:, 128:])  # of the attention maps
+        with torch.no_grad():
+            for weight in weights:
+                weight.mul_(4)
+            model.class_embed.weight.normal_(std=0.5)
+            for _ in range(20):  # statistics of BatchNorm
+                model.backbone.train()(model.preprocess([draw_input(64, 64)]).tensor)
+        return model.eval()
+
+    return build
+
+
+@pytest.fixture
+def panoptic(build_lively_model):
+    """In float64, so that no rounding moves a pixel."""
+    return build_lively_model("PanopticDETR", *KEEP_ALL, *MASKS_ON).double()
+
+
+def assert_same(result, other, rtol=0.0):
+    def plain(result):
+        fields = result["instances"].get_fields()
+        fields = {name: getattr(value, "tensor", value) for name, value in fields.items()}
+        return fields, result.get("panoptic_seg", ())
+
+    torch.testing.assert_close(plain(result), plain(other), rtol=rtol, atol=0)
+
+
+def test_detr_gives_all_queries(build_model, draw_input):
+    image = draw_input(64, 48)
+    (result,) = build_model("DETR").eval()([{**image, "height": 100, "width": 90}])
+    assert set(result) == {"instances"}
+    found = result["instances"]
+    assert isinstance(found, Instances)
+    assert found.image_size == (100, 90)
+    assert set(found.get_fields()) == {"pred_boxes", "scores", "pred_classes"}
+    assert found.pred_boxes.tensor.shape == (5, 4)
+    assert found.pred_classes.max() < 8
+    assert not found.scores.requires_grad
+
+
+@pytest.mark.parametrize("dc5", [1, 2])
+def test_panoptic_results_have_the_documented_form(build_lively_model, draw_input, dc5):
+    model = build_lively_model(
+        "PanopticDETR", *KEEP_ALL, *MASKS_ON, "MODEL.RESNETS.RES5_DILATION", dc5
+    )
+    first, second = model([{**draw_input(64, 48), "height": 100, "width": 90}, draw_input(64, 48)])
+    for result, size in ((first, (100, 90)), (second, (64, 48))):
+        assert set(result) == {"instances", "panoptic_seg"}
+        found = result["instances"]
+        assert found.image_size == size
+        assert found.pred_masks.shape == (len(found), *size)
+        assert found.pred_masks.dtype == torch.bool
+        # The things of shapes_panoptic are classes 0 to 3.
+        assert (found.pred_classes < 4).all()
+        panoptic_seg, info = result["panoptic_seg"]
+        assert panoptic_seg.shape == size
+        assert panoptic_seg.dtype == torch.int32
+        assert info
+        for number, segment in enumerate(info, 1):
+            assert segment["id"] == number
+            assert segment["isthing"] is (segment["category_id"] < 4)
+            assert segment["area"] == (panoptic_seg == number).sum()
+        assert sum(segment["area"] for segment in info) == panoptic_seg.numel()
+
+
+def test_masks_are_off_unless_asked_for(build_lively_model, draw_input):
+    image = draw_input(64, 48)
+    model = build_lively_model("PanopticDETR", *KEEP_ALL).double()
+    (without,) = model([image])
+    model.instance_masks_on = True
+    (with_masks,) = model([image])
+    assert len(without["instances"])
+    assert not without["instances"].has("pred_masks")
+    with_masks["instances"].remove("pred_masks")
+    assert_same(without, with_masks)
+
+
+def test_instances_are_the_things_above_the_threshold(panoptic, draw_input):
+    image = draw_input(64, 48)
+    everything = panoptic([image])[0]["instances"]
+    threshold = everything.scores.min().item()
+    panoptic.instance_score_threshold = threshold
+    (result,) = panoptic([image])
+    wanted = everything[everything.scores > threshold]
+    assert 0 < len(wanted) < len(everything)
+    assert_same({"instances": wanted}, {"instances": result["instances"]})
+
+
+def test_masks_of_instances_do_not_change_the_panoptic_map(panoptic, draw_input):
+    """Masks are taken for the union of both sets of queries; each must get its own rows."""
+    image = draw_input(64, 48)
+    (low,) = panoptic([image])
+    scores = sorted(info["score"] for info in low["panoptic_seg"][1])
+    assert len(scores) > 1
+    panoptic.panoptic_score_threshold = scores[0]
+    (high,) = panoptic([image])
+    panoptic.instance_masks_on = False
+    (high_without,) = panoptic([image])
+    assert torch.equal(low["instances"].pred_masks, high["instances"].pred_masks)
+    assert high["panoptic_seg"][1] == high_without["panoptic_seg"][1]
+    assert torch.equal(high["panoptic_seg"][0], high_without["panoptic_seg"][0])
+    assert len(high["panoptic_seg"][1]) < len(scores)
+
+
+@pytest.mark.parametrize("meta_architecture", ["DETR", "PanopticDETR"])
+def test_an_image_is_the_same_alone_and_among_others(
+    build_lively_model, draw_input, meta_architecture
+):
+    model = build_lively_model(meta_architecture, *KEEP_ALL, *MASKS_ON)
+    images = [draw_input(*size) for size in SIZES]
+    together = model(images)
+    for image, result in zip(images, together):
+        (alone,) = model([image])
+        assert_same(alone, result)
+    # The image does count.
+    (other,) = model([draw_input(*SIZES[0])])
+    assert not torch.equal(other["instances"].scores, together[0]["instances"].scores)
+
+
+def test_images_of_one_size_share_a_batch_in_their_order(panoptic, draw_input):
+    """But for rounding; Detectron2 keeps boxes in float32."""
+    images = [draw_input(*size) for size in ((64, 48), (41, 70), (64, 48))]
+    images[0].update(height=32, width=24)
+    for image, result in zip(images, panoptic(images)):
+        (alone,) = panoptic([image])
+        assert_same(alone, result, rtol=1e-6)
+
+
+def encode(model, images):
+    return model.encode(model.preprocess(images), all_layers=False)
+
+
+@pytest.mark.parametrize("dtype, rtol", [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+@torch.no_grad()
+def test_masks_of_kept_queries_are_rows_of_all_masks(panoptic, draw_input, dtype, rtol):
+    model = panoptic.to(dtype)
+    # In one padded batch, as in training.
+    encoded = encode(model, [draw_input(*size) for size in SIZES])
+    everything = model.masks(encoded, [torch.arange(8)] * 3).view(3, 8, 24, 20)
+    kept = [torch.tensor(rows, dtype=torch.int64) for rows in ([3, 0], [], [7])]
+    wanted = torch.cat([masks[rows] for masks, rows in zip(everything, kept)])
+    masks = model.masks(encoded, kept)
+    assert masks.dtype == dtype
+    torch.testing.assert_close(masks, wanted, rtol=rtol, atol=rtol * wanted.abs().max().item())
+
+
+@pytest.mark.parametrize("masks_on", [False, True])
+def test_no_query_kept(build_model, draw_input, masks_on):
+    model = build_model(
+        "PanopticDETR",
+        *("MODEL.DETR.PANOPTIC.SCORE_THRESHOLD", 1.0),
+        *("MODEL.DETR.INSTANCES.SCORE_THRESHOLD", 1.0),
+        *("MODEL.DETR.INSTANCES.MASKS_ON", masks_on),
+    ).eval()
+    (result,) = model([{**draw_input(64, 48), "height": 30, "width": 20}])
+    panoptic_seg, info = result["panoptic_seg"]
+    assert torch.equal(panoptic_seg, torch.zeros(30, 20, dtype=torch.int32))
+    assert info == []
+    assert len(result["instances"]) == 0
+    if masks_on:
+        assert result["instances"].pred_masks.shape == (0, 30, 20)
+
+
+def test_a_float64_model_answers_as_in_float32(panoptic, draw_input):
+    image = draw_input(64, 48)
+    double = panoptic([image])[0]["instances"]
+    single = panoptic.float()([image])[0]["instances"]
+    assert single.scores.dtype == torch.float32
+    assert double.scores.dtype == torch.float64
+    assert torch.equal(single.pred_classes, double.pred_classes)
+    torch.testing.assert_close(single.scores.double(), double.scores, rtol=1e-4, atol=0)
+
+
+def test_padding_is_zero_after_normalisation(build_model, draw_input):
+    model = build_model("DETR")
+    images = model.preprocess([draw_input(4, 6, segments=0), draw_input(5, 3, segments=0)])
+    assert images.tensor.shape == (2, 3, 5, 6)
+    assert images.image_sizes == [(4, 6), (5, 3)]
+    assert not images.tensor[0, :, 4:].any()
+    assert not images.tensor[1, :, :, 3:].any()
+    white = model.preprocess([{"image": torch.full((3, 1, 1), 255, dtype=torch.uint8)}]).tensor
+    # (255 - mean) / std of red.
+    assert white[0, 0, 0, 0].item() == pytest.approx((255 - 123.675) / 58.395)
+
+
+# Registries and metadata
+
+
+@POSITION_ENCODING_REGISTRY.register()
+class NoPositions(nn.Module):
+    def __init__(self, cfg):
+        super().__init__()
+        self.d = cfg.MODEL.DETR.HIDDEN_DIM
+
+    def forward(self, padding_mask, dtype):
+        return torch.zeros(len(padding_mask), self.d, *padding_mask.shape[1:], dtype=dtype)
+
+
+def test_a_part_is_swapped_by_its_name(build_model, draw_input):
+    model = build_model("PanopticDETR", "MODEL.DETR.POSITION_ENCODING", "NoPositions").eval()
+    assert isinstance(model.position_encoding, NoPositions)
+    (result,) = model([draw_input(64, 48)])
+    assert result["panoptic_seg"][0].shape == (64, 48)
+
+
+def test_learned_positions_are_trained_and_saved(build_model):
+    model = build_model("DETR", "MODEL.DETR.POSITION_ENCODING", "PositionEmbeddingLearned")
+    assert "position_encoding.row_embed.weight" in model.state_dict()
+
+
+def test_things_are_those_of_the_metadata(build_model):
+    assert build_model().is_thing.tolist() == [True] * 4 + [False] * 4
+
+
+def test_without_panoptic_metadata_there_is_no_panoptic_model(build_model):
+    for datasets in ((), ("no_such_dataset",)):
+        with pytest.raises(UserError, match=r"DATASETS\.TRAIN"):
+            build_model("PanopticDETR", "DATASETS.TRAIN", datasets)
+    build_model("DETR", "DATASETS.TRAIN", ())
+
+
+def test_metadata_of_the_test_set_serve_where_there_is_no_training_set(build_model):
+    model = build_model(
+        "PanopticDETR", "DATASETS.TRAIN", (), "DATASETS.TEST", ("shapes_panoptic_val",)
+    )
+    assert model.is_thing.sum() == 4
+
+
+def test_too_few_classes_for_the_things_are_refused(build_model):
+    with pytest.raises(UserError, match="NUM_CLASSES"):
+        build_model("PanopticDETR", "MODEL.DETR.NUM_CLASSES", 3)

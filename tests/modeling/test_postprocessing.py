@@ -1,0 +1,263 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from detr_d2.modeling.postprocessing import (
+    classify,
+    instance_masks,
+    instances_from_queries,
+    is_confident,
+    panoptic_from_masks,
+    resize_nearest,
+    upsample_masks,
+)
+
+# Classes 0 and 1 are things, 2 and 3 are stuff.
+IS_THING = torch.tensor([True, True, False, False])
+
+
+def masks_of(*pictures):
+    """Pictures of digits, the logit at each pixel."""
+    return torch.tensor([[[float(x) for x in row] for row in p.split()] for p in pictures])
+
+
+# Who wins where:  queries of        after the small one is gone:
+#   0 0 0 2 2        0 thing           A A A s s
+#   0 0 0 2 4        1 thing           A A A s s
+#   0 0 0 4 4        2 stuff           A A A s B
+#   3 3 3 1 1        3 stuff           s s s B B
+#   3 3 1 1 1        4 thing, small    s s B B B
+MASKS = masks_of(
+    "99900 99900 99900 00000 00000",
+    "00000 00001 00005 00099 00999",
+    "11199 11194 11150 00000 00000",
+    "00000 00000 00000 99900 99000",
+    "00000 00008 00088 00000 00000",
+)
+CLASSES = torch.tensor([0, 0, 2, 2, 1])
+SCORES = torch.tensor([0.95, 0.875, 0.9, 0.99, 0.97])
+MERGED = [
+    [1, 1, 1, 3, 3],
+    [1, 1, 1, 3, 3],
+    [1, 1, 1, 3, 2],
+    [3, 3, 3, 2, 2],
+    [3, 3, 2, 2, 2],
+]
+
+
+def test_merging_by_hand():
+    panoptic_seg, segments_info = panoptic_from_masks(MASKS, CLASSES, SCORES, IS_THING, (5, 5), 4)
+    assert panoptic_seg.dtype == torch.int32
+    assert panoptic_seg.tolist() == MERGED
+    a, b, s = segments_info
+    assert a == {
+        "id": 1,
+        "category_id": 0,
+        "isthing": True,
+        "score": pytest.approx(0.95),
+        "area": 9,
+    }
+    assert b == {"id": 2, "category_id": 0, "isthing": True, "score": 0.875, "area": 6}
+    # One segment of two queries, with the better one's score.
+    assert s == {
+        "id": 3,
+        "category_id": 2,
+        "isthing": False,
+        "score": pytest.approx(0.99),
+        "area": 10,
+    }
+
+
+def test_merging_gives_plain_python_types():
+    _, segments_info = panoptic_from_masks(MASKS, CLASSES, SCORES, IS_THING, (5, 5), 4)
+    types = {"id": int, "category_id": int, "isthing": bool, "score": float, "area": int}
+    for info in segments_info:
+        assert {key: type(value) for key, value in info.items()} == types
+
+
+@pytest.mark.parametrize("small_segment_area, segments", [(2, 4), (3, 3), (5, 2), (7, 2), (8, 1)])
+def test_a_segment_of_just_the_least_area_is_removed(small_segment_area, segments):
+    """Areas are 9, 5, 8 and 3."""
+    _, info = panoptic_from_masks(MASKS, CLASSES, SCORES, IS_THING, (5, 5), small_segment_area)
+    assert len(info) == segments
+    assert [i["id"] for i in info] == list(range(1, segments + 1))
+    assert sum(i["area"] for i in info) == 25
+
+
+def test_merging_changes_none_of_its_arguments():
+    arguments = [x.clone() for x in (MASKS, CLASSES, SCORES, IS_THING)]
+    panoptic_from_masks(*arguments, (5, 5), 4)
+    for argument, before in zip(arguments, (MASKS, CLASSES, SCORES, IS_THING)):
+        assert torch.equal(argument, before)
+
+
+def test_segments_that_are_all_small_leave_everything_void():
+    masks = masks_of("990 990", "009 009")
+    panoptic_seg, info = panoptic_from_masks(
+        masks, torch.tensor([0, 2]), torch.ones(2), IS_THING, (2, 3), 4
+    )
+    assert panoptic_seg.dtype == torch.int32
+    assert panoptic_seg.tolist() == [[0, 0, 0], [0, 0, 0]]
+    assert info == []
+
+
+def test_small_segments_are_removed_together():
+    """Neither gets the other's pixels first, with which it would not be small."""
+    masks = masks_of("9900000 1111111", "0099000 0000000", "8877999 8888888")
+    panoptic_seg, info = panoptic_from_masks(
+        masks, torch.tensor([0, 1, 3]), torch.ones(3), IS_THING, (2, 7), 2
+    )
+    assert panoptic_seg.unique().tolist() == [1]
+    assert [(i["category_id"], i["area"]) for i in info] == [(3, 14)]
+
+
+def test_a_removed_stuff_segment_takes_all_its_queries_along():
+    masks = masks_of("9000 0000", "0009 0000", "5885 5555")
+    _, info = panoptic_from_masks(
+        masks, torch.tensor([2, 2, 0]), torch.ones(3), IS_THING, (2, 4), 2
+    )
+    assert [(i["category_id"], i["area"]) for i in info] == [(0, 8)]
+
+
+def test_no_query_leaves_everything_void():
+    panoptic_seg, info = panoptic_from_masks(
+        torch.zeros(0, 3, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0), IS_THING, (5, 6), 4
+    )
+    assert panoptic_seg.dtype == torch.int32
+    assert torch.equal(panoptic_seg, torch.zeros(5, 6, dtype=torch.int32))
+    assert info == []
+
+
+def merge_by_pixel(masks, classes, scores, output_size, small_segment_area):
+    """What `panoptic_from_masks` says of itself, one pixel at a time."""
+    h, w = masks.shape[1:]
+    height, width = output_size
+    kinds = [f"stuff {c}" if c >= 2 else f"thing {q}" for q, c in enumerate(classes.tolist())]
+    left = list(range(len(kinds)))
+    while left:
+        picture = {}
+        for row in range(height):
+            for column in range(width):
+                y, x = (2 * row + 1) * h // (2 * height), (2 * column + 1) * w // (2 * width)
+                picture[row, column] = kinds[max(left, key=lambda q: masks[q, y, x].item())]
+        areas = {kind: list(picture.values()).count(kind) for kind in kinds}
+        if all(areas[kinds[q]] > small_segment_area for q in left):
+            break
+        left = [q for q in left if areas[kinds[q]] > small_segment_area]
+    found = list(dict.fromkeys(kinds[q] for q in left))  # in the order of their first queries
+    panoptic_seg = torch.zeros(output_size, dtype=torch.int32)
+    if found:
+        for pixel, kind in picture.items():
+            panoptic_seg[pixel] = found.index(kind) + 1
+    info = [
+        {
+            "id": found.index(kind) + 1,
+            "category_id": classes[kinds.index(kind)].item(),
+            "isthing": kind.startswith("thing"),
+            "score": max(scores[q].item() for q in left if kinds[q] == kind),
+            "area": areas[kind],
+        }
+        for kind in found
+    ]
+    return panoptic_seg, info
+
+
+@pytest.mark.parametrize("output_size", [(6, 8), (9, 5), (3, 4), (11, 13)])
+@pytest.mark.parametrize("small_segment_area", [0, 4, 12])
+def test_merging_equals_a_loop_over_pixels(output_size, small_segment_area):
+    for queries in range(1, 9):
+        # Blocks of one winner, and some single pixels.
+        blocks = torch.randn(queries, 3, 4).repeat_interleave(2, 1).repeat_interleave(2, 2)
+        masks = blocks + 0.5 * torch.randn(queries, 6, 8)
+        classes, scores = torch.randint(4, (queries,)), torch.rand(queries)
+        found = panoptic_from_masks(
+            masks, classes, scores, IS_THING, output_size, small_segment_area
+        )
+        wanted = merge_by_pixel(masks, classes, scores, output_size, small_segment_area)
+        assert torch.equal(found[0], wanted[0])
+        assert found[1] == wanted[1]
+
+
+def test_nearest_equals_pillow():
+    """But where a pixel lies between two: there, Pillow's rounding error decides."""
+    generator = np.random.default_rng(0)
+    for h, w, height, width in generator.integers(1, 40, (200, 4)).tolist():
+        values = generator.integers(2**31, size=(h, w), dtype=np.int32)
+        resized = resize_nearest(torch.from_numpy(values), (height, width)).numpy()
+        pillow = np.asarray(Image.fromarray(values).resize((width, height), Image.NEAREST))
+        clear_rows = (2 * np.arange(height) + 1) * h % (2 * height) != 0
+        clear_columns = (2 * np.arange(width) + 1) * w % (2 * width) != 0
+        clear = clear_rows[:, None] & clear_columns
+        assert (resized == pillow)[clear].all()
+
+
+def test_nearest_between_two_pixels_takes_the_later():
+    assert resize_nearest(torch.arange(8)[None], (1, 4)).tolist() == [[1, 3, 5, 7]]
+    # Only the middle of three lies between two.
+    assert resize_nearest(torch.arange(4)[None], (1, 3)).tolist() == [[0, 2, 3]]
+
+
+def test_nearest_keeps_leading_axes_and_dtype():
+    values = torch.randint(2, (2, 3, 4, 5)).bool()
+    resized = resize_nearest(values, (7, 2))
+    assert resized.shape == (2, 3, 7, 2)
+    assert resized.dtype == torch.bool
+    assert torch.equal(resized[1, 2], resize_nearest(values[1, 2], (7, 2)))
+    assert resize_nearest(values[:, :0], (7, 2)).shape == (2, 0, 7, 2)
+
+
+def test_upsampling_is_bilinear_to_the_batch_and_then_cropped():
+    # Centres of the four new pixels lie at -1/4, 1/4, 3/4, 5/4 of the two old ones.
+    upsampled = upsample_masks(torch.tensor([[[0.0, 4.0]]]), (2, 4), (1, 3))
+    assert upsampled.tolist() == [[[0.0, 1.0, 3.0]]]
+    masks = torch.randn(3, 4, 5)
+    full = F.interpolate(masks[None], size=(15, 18), mode="bilinear")[0]
+    assert torch.equal(upsample_masks(masks, (15, 18), (11, 18)), full[:, :11])
+    assert upsample_masks(masks[:0], (15, 18), (11, 17)).shape == (0, 11, 17)
+
+
+def test_instance_masks_by_hand():
+    logits = torch.tensor([[[-1.0, 0.1], [0.0, 2.0]]])
+    masks = instance_masks(logits, (2, 4))
+    assert masks.dtype == torch.bool
+    # A logit of 0 is a probability of 0.5, which is not above it.
+    assert masks.int().tolist() == [[[0, 0, 1, 1], [0, 0, 1, 1]]]
+    assert instance_masks(logits[:0], (2, 4)).shape == (0, 2, 4)
+
+
+PROBABILITIES = torch.tensor([[0.5, 0.25, 0.25], [0.125, 0.375, 0.5], [0.0625, 0.875, 0.0625]])
+
+
+def test_classify_leaves_no_object_aside():
+    scores, classes = classify(PROBABILITIES.log())
+    torch.testing.assert_close(scores, torch.tensor([0.5, 0.375, 0.875]))
+    assert classes.tolist() == [0, 1, 1]
+
+
+def test_scores_of_half_precision_are_float32():
+    scores, _ = classify(PROBABILITIES.log().half())
+    assert scores.dtype == torch.float32
+    torch.testing.assert_close(scores, torch.tensor([0.5, 0.375, 0.875]), rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize(
+    "threshold, confident",
+    [(0.0, [True, False, True]), (0.6, [False, False, True]), (0.9, [False, False, False])],
+)
+def test_is_confident(threshold, confident):
+    assert is_confident(PROBABILITIES.log(), threshold).tolist() == confident
+
+
+def test_a_probability_of_the_threshold_is_not_above_it():
+    assert is_confident(torch.tensor([[200.0, 0.0]]), 1.0).tolist() == [False]
+
+
+def test_instances_are_clipped_to_the_image():
+    boxes = torch.tensor([[0.5, 0.5, 0.5, 0.5], [0.0, 1.0, 0.5, 0.5]])
+    found = instances_from_queries(boxes, torch.tensor([0.5, 0.25]), torch.tensor([1, 0]), (8, 16))
+    assert found.image_size == (8, 16)
+    assert found.pred_boxes.tensor.tolist() == [[4.0, 2.0, 12.0, 6.0], [0.0, 6.0, 4.0, 8.0]]
+    assert found.scores.tolist() == [0.5, 0.25]
+    assert found.pred_classes.tolist() == [1, 0]
