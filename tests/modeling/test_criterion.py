@@ -126,9 +126,17 @@ def test_diagnostics_by_hand(criterion, by_hand):
     assert criterion.diagnostics(logits[1], targets, matches) == pytest.approx(
         {"class_error": 100 / 3, "cardinality_error": 0.0, "matching_cost": 0.25}
     )
-    surer = logits[1].clone()
-    surer[1, 0, 1] = 0.0  # now both queries of image 1 say 1, and there is one segment
-    assert criterion.diagnostics(surer, targets, matches)["cardinality_error"] == 0.5
+    # The other layer's logits say 0, 2 and no-object, 1, of which only the last is right.
+    error = criterion.diagnostics(logits[0], targets, matches)["class_error"]
+    assert error == pytest.approx(200 / 3)
+
+
+def test_too_many_and_too_few_found_do_not_cancel(criterion, by_hand):
+    logits, _, targets, matches = by_hand
+    logits[1, 0, 0, CLASSES] = 0.0  # one query of image 0 says no-object, for two segments
+    assert criterion.diagnostics(logits[1], targets, matches)["cardinality_error"] == 0.5
+    logits[1, 1, 0, 1] = 0.0  # and both of image 1 say 1, for one segment
+    assert criterion.diagnostics(logits[1], targets, matches)["cardinality_error"] == 1.0
 
 
 def test_diagnostics_without_segments(criterion):

@@ -1,10 +1,6 @@
 import pytest
 import torch
 from detectron2.structures import Instances
-from torch import nn
-
-from detr_d2.errors import UserError
-from detr_d2.modeling import POSITION_ENCODING_REGISTRY
 
 SIZES = [(64, 48), (41, 70), (96, 80)]
 
@@ -171,6 +167,13 @@ def test_masks_of_kept_queries_are_rows_of_all_masks(panoptic, draw_input, dtype
     torch.testing.assert_close(masks, wanted, rtol=rtol, atol=rtol * wanted.abs().max().item())
 
 
+def test_small_segments_are_removed(panoptic, draw_input):
+    image = draw_input(64, 48)
+    areas = [info["area"] for info in panoptic([image])[0]["panoptic_seg"][1]]
+    panoptic.small_segment_area = min(areas)
+    assert len(panoptic([image])[0]["panoptic_seg"][1]) < len(areas)
+
+
 @pytest.mark.parametrize("masks_on", [False, True])
 def test_no_query_kept(build_model, draw_input, masks_on):
     model = build_model(
@@ -196,63 +199,3 @@ def test_a_float64_model_answers_as_in_float32(panoptic, draw_input):
     assert double.scores.dtype == torch.float64
     assert torch.equal(single.pred_classes, double.pred_classes)
     torch.testing.assert_close(single.scores.double(), double.scores, rtol=1e-4, atol=0)
-
-
-def test_padding_is_zero_after_normalisation(build_model, draw_input):
-    model = build_model("DETR")
-    images = model.preprocess([draw_input(4, 6, segments=0), draw_input(5, 3, segments=0)])
-    assert images.tensor.shape == (2, 3, 5, 6)
-    assert images.image_sizes == [(4, 6), (5, 3)]
-    assert not images.tensor[0, :, 4:].any()
-    assert not images.tensor[1, :, :, 3:].any()
-    white = model.preprocess([{"image": torch.full((3, 1, 1), 255, dtype=torch.uint8)}]).tensor
-    # (255 - mean) / std of red.
-    assert white[0, 0, 0, 0].item() == pytest.approx((255 - 123.675) / 58.395)
-
-
-# Registries and metadata
-
-
-@POSITION_ENCODING_REGISTRY.register()
-class NoPositions(nn.Module):
-    def __init__(self, cfg):
-        super().__init__()
-        self.d = cfg.MODEL.DETR.HIDDEN_DIM
-
-    def forward(self, padding_mask, dtype):
-        return torch.zeros(len(padding_mask), self.d, *padding_mask.shape[1:], dtype=dtype)
-
-
-def test_a_part_is_swapped_by_its_name(build_model, draw_input):
-    model = build_model("PanopticDETR", "MODEL.DETR.POSITION_ENCODING", "NoPositions").eval()
-    assert isinstance(model.position_encoding, NoPositions)
-    (result,) = model([draw_input(64, 48)])
-    assert result["panoptic_seg"][0].shape == (64, 48)
-
-
-def test_learned_positions_are_trained_and_saved(build_model):
-    model = build_model("DETR", "MODEL.DETR.POSITION_ENCODING", "PositionEmbeddingLearned")
-    assert "position_encoding.row_embed.weight" in model.state_dict()
-
-
-def test_things_are_those_of_the_metadata(build_model):
-    assert build_model().is_thing.tolist() == [True] * 4 + [False] * 4
-
-
-def test_without_panoptic_metadata_there_is_no_panoptic_model(build_model):
-    for datasets in ((), ("no_such_dataset",)):
-        with pytest.raises(UserError, match=r"DATASETS\.TRAIN"):
-            build_model("PanopticDETR", "DATASETS.TRAIN", datasets)
-    build_model("DETR", "DATASETS.TRAIN", ())
-
-
-def test_metadata_of_the_test_set_serve_where_there_is_no_training_set(build_model):
-    model = build_model(
-        "PanopticDETR", "DATASETS.TRAIN", (), "DATASETS.TEST", ("shapes_panoptic_val",)
-    )
-    assert model.is_thing.sum() == 4
-
-
-def test_too_few_classes_for_the_things_are_refused(build_model):
-    with pytest.raises(UserError, match="NUM_CLASSES"):
-        build_model("PanopticDETR", "MODEL.DETR.NUM_CLASSES", 3)

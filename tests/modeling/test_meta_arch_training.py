@@ -7,7 +7,6 @@ from detr_d2.errors import UserError
 SET_LOSSES = {"loss_ce", "loss_bbox", "loss_giou"}
 AUXILIARY = {f"{name}_0" for name in SET_LOSSES}
 MASK_LOSSES = {"loss_mask", "loss_dice"}
-DIAGNOSTICS = {"class_error", "cardinality_error", "matching_cost"}
 FREEZE = ("MODEL.DETR.FREEZE_DETR", True)
 
 
@@ -53,24 +52,52 @@ def test_detr_trains_without_segment_maps(build_model, batch):
     assert set(train_step(build_model("DETR"), batch)) == SET_LOSSES | AUXILIARY
 
 
+@pytest.mark.parametrize("freeze", [(), FREEZE])
 @pytest.mark.parametrize("segments", [(0, 0), (0, 3), (7, 0)])
-def test_images_without_segments_are_trained_on(build_model, draw_input, segments):
+def test_images_without_segments_are_trained_on(build_model, draw_input, segments, freeze):
     """And an image with more segments than queries."""
-    model = build_model()
+    model = build_model("PanopticDETR", *freeze)
     losses = train_step(model, [draw_input(48, 64, n) for n in segments])
     assert all(loss.isfinite() for loss in losses.values())
     if not any(segments):
-        assert losses["loss_mask"] == losses["loss_dice"] == losses["loss_giou"] == 0
-        # Distributed training waits for every gradient.
+        assert losses["loss_mask"] == losses["loss_dice"] == losses.get("loss_giou", 0) == 0
+    # Distributed training waits for the gradient of every parameter that is trained.
     for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
+        if parameter.requires_grad:
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
 
 
-def test_diagnostics_go_to_the_event_storage(build_model, batch):
+def test_losses_are_the_criterions(build_model, batch):
+    """Masks at the padded size, diagnostics of the last layer into the event storage."""
+    model = build_model("PanopticDETR", "MODEL.DETR.DROPOUT", 0.0)
+    torch.nn.init.normal_(model.class_embed.weight)  # so that layers differ
     with EventStorage() as storage:
-        build_model()(batch)
-    assert set(storage.latest()) == DIAGNOSTICS
+        losses = model(batch)
+
+    encoded = model.encode(model.preprocess(batch), all_layers=True)
+    logits, boxes = model.predict(encoded.hs)
+    targets = model.targets(batch)
+    criterion = model.criterion
+    matches = criterion.matcher(logits, boxes, targets)
+    masks = model.masks(encoded, matches.queries[-1].split(matches.counts))
+    assert losses == {
+        **criterion.set_losses(logits, boxes, targets, matches),
+        **criterion.mask_losses(masks, targets, matches, (64, 72)),
+    }
+    diagnostics = criterion.diagnostics(logits[-1], targets, matches)
+    assert diagnostics != criterion.diagnostics(logits[0], targets, matches)
+    assert {name: value for name, (value, _) in storage.latest().items()} == diagnostics
+
+
+def test_targets_are_relative_to_each_image(build_model, draw_input):
+    first, second = build_model().targets([draw_input(10, 8, segments=1), draw_input(6, 20)])
+    # The right half of the first image, the second and later quarters of the second.
+    torch.testing.assert_close(first.boxes, torch.tensor([[0.75, 0.5, 0.5, 1.0]]))
+    quarters = [[0.375, 0.5, 0.25, 1.0], [0.625, 0.5, 0.25, 1.0], [0.875, 0.5, 0.25, 1.0]]
+    torch.testing.assert_close(second.boxes, torch.tensor(quarters))
+    assert second.labels.tolist() == [0, 2, 4]
+    assert second.segment_map[0, ::5].tolist() == [0, 1, 2, 3]
 
 
 def test_training_outside_an_event_storage_is_an_error(build_model, batch):

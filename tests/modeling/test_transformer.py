@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from detr_d2.modeling.transformer import Transformer
 
@@ -187,12 +188,36 @@ def test_positions_of_one_image_serve_all():
 @torch.no_grad()
 def test_dropout_acts_in_training_only():
     transformer = make_transformer(dropout=0.5)
+    attentions = [m for m in transformer.modules() if isinstance(m, nn.MultiheadAttention)]
+    assert [attention.dropout for attention in attentions] == [0.5] * 3 * LAYERS
     inputs = draw_inputs(2)
     hs, memory = transformer(*inputs)
     assert not torch.equal(hs, transformer(*inputs)[0])
     assert not torch.equal(memory, transformer(*inputs)[1])
     transformer.eval()
     assert torch.equal(transformer(*inputs)[0], transformer(*inputs)[0])
+
+
+@torch.no_grad()
+def test_dropout_is_on_every_residual_branch(transformer):
+    """Where all is dropped, the norms alone are left."""
+    for module in transformer.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 1.0
+    features, mask, queries, positions = draw_inputs(1)
+    hs, memory = transformer(features, mask, queries, positions)
+    tokens, target = features[0].flatten(1).T, torch.zeros_like(queries)
+    if transformer.encoder.norm is None:  # post-norm
+        for layer in transformer.encoder.layers:
+            tokens = layer_norm(layer.norm2, layer_norm(layer.norm1, tokens))
+        for layer in transformer.decoder.layers:
+            target = layer_norm(layer.norm2, layer_norm(layer.norm1, target))
+            target = layer_norm(layer.norm3, target)
+    else:
+        tokens = layer_norm(transformer.encoder.norm, tokens)
+    target = layer_norm(transformer.decoder.norm, target)
+    torch.testing.assert_close(memory[0].flatten(1).T, tokens, rtol=0, atol=1e-12)
+    torch.testing.assert_close(hs[-1, 0], target, rtol=0, atol=1e-12)
 
 
 def test_every_parameter_and_input_gets_a_finite_gradient(transformer):
