@@ -1,0 +1,57 @@
+"""Installing, importing, and what the package registers."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
+
+import detr_d2
+from detr_d2 import modeling
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+WITHOUT = """
+import importlib.util
+find_spec = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *a: None if name == {module!r} else find_spec(name, *a)
+import detr_d2
+"""
+
+
+@pytest.mark.parametrize("module", ["detectron2", "panopticapi"])
+def test_what_is_missing_is_said_in_one_sentence(module):
+    command = [sys.executable, "-c", WITHOUT.format(module=module)]
+    finished = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    assert finished.returncode == 1
+    last = finished.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"ImportError: detr_d2 needs {module}") and "make env" in last
+
+
+def test_parts_are_in_the_registries():
+    assert "DETR" in META_ARCH_REGISTRY and "PanopticDETR" in META_ARCH_REGISTRY
+    assert "build_detr_resnet_backbone" in BACKBONE_REGISTRY
+    assert "PositionEmbeddingSine" in modeling.POSITION_ENCODING_REGISTRY
+    assert "PositionEmbeddingLearned" in modeling.POSITION_ENCODING_REGISTRY
+    assert "Transformer" in modeling.TRANSFORMER_REGISTRY
+    assert "MHAttentionMap" in modeling.ATTENTION_MAP_REGISTRY
+    assert "MaskHeadSmallConv" in modeling.MASK_HEAD_REGISTRY
+
+
+def test_import_directions():
+    """`modeling` knows nothing of data, evaluation and engine; only meta-archs know all parts."""
+    package = Path(detr_d2.__file__).parent
+    forbidden = {
+        "modeling": ("data", "evaluation", "engine", "checkpoint", "drawing"),
+        "data": ("modeling", "evaluation", "engine", "checkpoint", "drawing"),
+        "evaluation": ("modeling", "engine", "checkpoint", "drawing"),
+        "checkpoint": ("modeling", "evaluation", "engine", "drawing"),
+    }
+    for part, others in forbidden.items():
+        for file in (package / part).rglob("*.py"):
+            lines = [
+                x for x in file.read_text().splitlines() if x.startswith(("from .", "import "))
+            ]
+            for line in lines:
+                module = line.split()[1].lstrip(".").split(".")[0]
+                assert not (line.startswith("from ..") and module in others), f"{file}: {line}"
