@@ -8,7 +8,6 @@ import torch.multiprocessing as mp
 from detr_d2.modeling.criterion import number_of_targets
 from detr_d2.modeling.matcher import Targets
 
-
 CASES = [([3, 6], 4.5), ([0, 1], 1.0)]  # targets of each process; their mean, at least 1
 
 
