@@ -54,6 +54,9 @@ def _add_panoptic(cfg: CfgNode) -> None:
     detr.PANOPTIC.SCORE_THRESHOLD = 0.85
     # Segments of at most this many pixels (of the output image) are removed. [official]
     detr.PANOPTIC.SMALL_SEGMENT_AREA = 4
+    # True: several queries of one stuff class are merged as the official code does it, which
+    # keeps the first and gives the pixels of the others away. See docs/panoptic_merging.md.
+    detr.PANOPTIC.OFFICIAL_STUFF_RULE = False
 
     # The `instances` of PanopticDETR hold its thing queries of at least this probability;
     # 0 keeps them all, which box and mask AP want. [official]

@@ -1,5 +1,6 @@
 """From the tensors of one image to Detectron2's `Instances` and `panoptic_seg`. [DETR 4.4]"""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from detectron2.structures import Boxes, Instances
@@ -59,16 +60,19 @@ def upsample_masks(
 
 
 def resize_nearest(values: Tensor, size: tuple[int, int]) -> Tensor:
-    """(..., h, w) of any dtype -> (..., *size), by the nearest pixel centre."""
+    """(..., h, w) of any dtype -> (..., *size), to the pixel as Pillow's NEAREST does it."""
     h, w = values.shape[-2:]
-    rows = _nearest_centres(h, size[0], values.device)
-    columns = _nearest_centres(w, size[1], values.device)
+    rows = _nearest_centres(h, size[0]).to(values.device)
+    columns = _nearest_centres(w, size[1]).to(values.device)
     return values[..., rows[:, None], columns]
 
 
-def _nearest_centres(old: int, new: int, device) -> Tensor:
-    # floor((i + 1/2) old / new), in integers so that no rounding error moves a pixel.
-    return (2 * torch.arange(new, device=device) + 1) * old // (2 * new)
+def _nearest_centres(old: int, new: int) -> Tensor:
+    # floor((i + 1/2) old / new). Pillow comes to it by adding up steps, and where a centre lies
+    # between two pixels, the rounding error of its sum decides.
+    steps = np.full(new, old / new)
+    steps[0] /= 2
+    return torch.from_numpy(steps.cumsum().astype(np.int64)).clamp(max=old - 1)
 
 
 def instance_masks(mask_logits: Tensor, output_size: tuple[int, int]) -> Tensor:
@@ -83,12 +87,15 @@ def panoptic_from_masks(
     is_thing: Tensor,
     output_size: tuple[int, int],
     small_segment_area: int,
+    official_stuff_rule: bool = False,
 ) -> tuple[Tensor, list[dict]]:
     """Merge the masks of the kept queries into one map.
 
     Every pixel goes to the query with the highest mask logit there; queries of one stuff class
     are one segment; a segment of at most `small_segment_area` pixels is removed and its pixels
     go to the best of the queries that are left, until no segment is small.
+
+    docs/panoptic_merging.md shows on an example what the official code does instead.
 
     Args:
         mask_logits: (K, height, width), of the processed image, without padding.
@@ -97,6 +104,8 @@ def panoptic_from_masks(
         is_thing: (C,) bool.
         output_size: (height, width) of the original image.
         small_segment_area: pixels of the output.
+        official_stuff_rule: of the queries of one stuff class, keep the first alone; the pixels
+            of the others go to the best of the queries that are left.
 
     Returns:
         panoptic_seg: `output_size` int32, 0 = VOID (no query is left), ids from 1.
@@ -112,7 +121,10 @@ def panoptic_from_masks(
     while left.any():
         segments = resize_nearest(segment_of_query[winner], output_size)
         areas = segments.flatten().bincount(minlength=len(classes))
-        small = left & (areas <= small_segment_area)[segment_of_query]
+        # The official code gives all pixels of a stuff class to its first query, then takes the
+        # others, which are left with none, for small.
+        area_of_query = areas if official_stuff_rule else areas[segment_of_query]
+        small = left & (area_of_query <= small_segment_area)
         if not small.any():
             return _number_segments(segments, areas, segment_of_query, classes, scores, is_thing)
         left &= ~small

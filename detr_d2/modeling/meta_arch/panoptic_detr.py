@@ -36,6 +36,7 @@ class PanopticDETR(DETR):
         freeze_detr: bool,
         panoptic_score_threshold: float,
         small_segment_area: int,
+        official_stuff_rule: bool,
         instance_score_threshold: float,
         instance_masks_on: bool,
         **detr,
@@ -46,6 +47,7 @@ class PanopticDETR(DETR):
             freeze_detr: train the mask branch alone.
             panoptic_score_threshold: queries below it take no part in the panoptic map.
             small_segment_area: segments of at most this many pixels are removed.
+            official_stuff_rule: see `panoptic_from_masks`.
             instance_score_threshold: queries below it are not among the `instances`.
             instance_masks_on: give `instances` masks.
             **detr: the arguments of `DETR`.
@@ -55,6 +57,7 @@ class PanopticDETR(DETR):
         self.mask_head = mask_head
         self.panoptic_score_threshold = panoptic_score_threshold
         self.small_segment_area = small_segment_area
+        self.official_stuff_rule = official_stuff_rule
         self.instance_score_threshold = instance_score_threshold
         self.instance_masks_on = instance_masks_on
         is_thing = torch.zeros(self.class_embed.out_features - 1, dtype=torch.bool)
@@ -80,6 +83,7 @@ class PanopticDETR(DETR):
             freeze_detr=detr.FREEZE_DETR,
             panoptic_score_threshold=detr.PANOPTIC.SCORE_THRESHOLD,
             small_segment_area=detr.PANOPTIC.SMALL_SEGMENT_AREA,
+            official_stuff_rule=detr.PANOPTIC.OFFICIAL_STUFF_RULE,
             instance_score_threshold=detr.INSTANCES.SCORE_THRESHOLD,
             instance_masks_on=detr.INSTANCES.MASKS_ON,
         )
@@ -176,6 +180,7 @@ class PanopticDETR(DETR):
                 self.is_thing,
                 output_sizes[b],
                 self.small_segment_area,
+                self.official_stuff_rule,
             )
             rows = instances[b]
             found = instances_from_queries(
