@@ -2,12 +2,11 @@
 """Convert a checkpoint of DETR between this project, the official code and Hugging Face."""
 
 import argparse
-import sys
 
 from detectron2.utils.logger import setup_logger
 
 from detr_d2.checkpoint import WRITERS, convert
-from detr_d2.errors import UserError
+from detr_d2.engine.tools import run_tool
 
 
 def main() -> None:
@@ -21,11 +20,8 @@ def main() -> None:
     )
     args = parser.parse_args()
     setup_logger(name="detr_d2")
-    try:
-        convert(args.source, args.target, args.to, half=args.half, dc5=args.dc5)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    convert(args.source, args.target, args.to, half=args.half, dc5=args.dc5)
 
 
 if __name__ == "__main__":
-    main()
+    run_tool(main)
