@@ -1,9 +1,8 @@
 """From any format into this project's, the official one or Hugging Face's.
 
-Weights keep every bit, in every direction and back, unless half precision is asked for. The class
-head's rows do too, but for one: a Hugging Face folder made from this project's contiguous COCO
-classes has no rows for unused ids, and the official format then gets rows that never win.
-What is left out (optimiser state, the arguments of a training) is logged.
+Weights keep every bit, in every direction and back, unless half precision is asked for: the class
+head's rows that no category uses as well, see `layout`. What is left out (optimiser state, the
+arguments of a training) is logged.
 """
 
 import json

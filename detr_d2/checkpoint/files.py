@@ -18,12 +18,14 @@ _OLD_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 def weights_file(path: str) -> str:
-    """`path`, or the file with the weights where it is a Hugging Face folder.
+    """`path`, a file or URL, or the file with the weights where it is a Hugging Face folder.
 
     Raises:
-        UserError: where the folder has none.
+        UserError: where there is none.
     """
     folder = Path(path)
+    if not folder.exists() and "://" not in path:
+        raise UserError(f"There is no file {path}: check MODEL.WEIGHTS, or the path given.")
     if not folder.is_dir():
         return path
     for name in HUGGINGFACE_WEIGHTS:
@@ -41,20 +43,25 @@ def read(path: str) -> dict[str, Any]:
     Raises:
         UserError: where it cannot be read, or holds no dict.
     """
-    if not Path(path).is_file():
-        raise UserError(f"There is no file {path}: check MODEL.WEIGHTS, or the path given.")
     with open(path, "rb") as f:
         start = f.read(len(_OLD_TORCH))
         f.seek(0)
-        if start.startswith(_ZIP) or start == _OLD_TORCH:
+        if _is_safetensors(start):
+            content = load_safetensors(path)
+        elif start.startswith(_ZIP) or start == _OLD_TORCH:
             content = load_torch(path)
         elif start.startswith(_PICKLE):
             content = read_numbers(f, path)
         else:
-            content = load_safetensors(path)
+            raise UserError(f"{path} is no file of weights that the project knows: name another.")
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not weights by name.")
     return content
+
+
+def _is_safetensors(start: bytes) -> bool:
+    # The length of the JSON, whose first byte may be that of a pickle, then the JSON itself.
+    return start[4:9] == b"\0\0\0\0{"
 
 
 def read_config(path: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from ..errors import UserError
 from . import files, names
 from .classes import HEAD, Classes, coco_classes
 from .huggingface import classes_of_config, is_dilated
-from .layout import restore_unused
+from .layout import restore_unused, without_made_up
 
 # Under this key, this project's checkpoints say what their weights do not.
 ABOUT = "detr_d2"
@@ -120,7 +120,10 @@ def _official(weights: dict[str, Tensor], rest: dict[str, Any]) -> Checkpoint:
         about = About(getattr(args, "dilation", None), getattr(args, "nheads", None))
     else:
         about = _about(rest)  # written by `convert`
-    return Checkpoint("official DETR", weights, unknown, _classes(weights, rest), about, rest)
+    classes = _classes(weights, rest)
+    if classes is not None:
+        weights, classes = without_made_up(weights, classes)
+    return Checkpoint("official DETR", weights, unknown, classes, about, rest)
 
 
 def _of_this_project(weights: dict[str, Tensor], rest: dict[str, Any]) -> Checkpoint:

@@ -52,6 +52,14 @@ def restore_unused(
     return weights | restored, Classes(tuple(class_names), tuple(ids))
 
 
+def without_made_up(weights: Weights, classes: Classes) -> tuple[Weights, Classes]:
+    """Take out the rows that `to_official` puts in, so that what it made can be undone."""
+    contiguous, used, taken = to_contiguous(weights, classes)
+    if taken and taken[HEAD[0]].eq(0).all() and taken[HEAD[1]].eq(_NEVER).all():
+        return contiguous, used
+    return weights, classes
+
+
 def to_official(weights: Weights, classes: Classes) -> tuple[Weights, Classes]:
     """Bring the head of a COCO model into the official raw rows; others stay as they are."""
     layout = official_layout(classes)

@@ -73,6 +73,10 @@ def _encode(text: str, encoding: str) -> bytes:
     return codecs.latin_1_encode(text)[0]
 
 
+def _no_bytes() -> bytes:
+    return b""  # old protocols have a name for it
+
+
 _NUMPY = {
     f"{module}.{name}": stand_in
     for core in ("numpy.core", "numpy._core")
@@ -82,7 +86,11 @@ _NUMPY = {
         (f"{core}.numeric", "_frombuffer", _frombuffer),
     )
 } | {"numpy.ndarray": _ndarray, "numpy.dtype": _DType}
-_ALLOWED = _NUMPY | {"collections.OrderedDict": OrderedDict, "_codecs.encode": _encode}
+_ALLOWED = _NUMPY | {
+    "collections.OrderedDict": OrderedDict,
+    "_codecs.encode": _encode,
+    "__builtin__.bytes": _no_bytes,
+}
 
 
 class _NumbersUnpickler(pickle.Unpickler):

@@ -56,6 +56,16 @@ def randomise(module: torch.nn.Module) -> torch.nn.Module:
     return module
 
 
+def of_dataset(name: str, num_classes: int) -> dict:
+    """The changes to a configuration that train it on another dataset."""
+    names = f"('{name}',)"
+    return {
+        "DATASETS.TRAIN": names,
+        "DATASETS.TEST": names,
+        "MODEL.DETR.NUM_CLASSES": num_classes,
+    }
+
+
 def same_weights(a: dict, b: dict) -> bool:
     """Whether two state dicts have the same names, and the same bits under each."""
     return a.keys() == b.keys() and all(
