@@ -156,10 +156,17 @@ def _classes(weights: dict[str, Tensor], rest: dict[str, Any]) -> Classes | None
     num_rows = _num_rows(weights)
     recorded = _recorded(rest)
     class_names, ids = recorded.get("class_names"), recorded.get("category_ids")
-    lists = isinstance(class_names, list) and isinstance(ids, list)
-    if lists and len(class_names) == len(ids) == num_rows - 1:
+    if (
+        _lists(class_names, str)
+        and _lists(ids, int)
+        and len(class_names) == len(ids) == num_rows - 1
+    ):
         return Classes(tuple(class_names), tuple(ids))
     return coco_classes(num_rows)
+
+
+def _lists(values: Any, of: type) -> bool:
+    return isinstance(values, list) and all(v is None or isinstance(v, of) for v in values)
 
 
 def record(classes: Classes | None, about: About) -> dict[str, Any]:
