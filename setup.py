@@ -17,5 +17,13 @@ setup(
         "pillow>=9.4,<14",  # images and panoptic PNGs
         "tqdm>=4.60,<5",  # progress of long work
     ],
-    extras_require={"dev": ["pytest>=8,<9", "ruff==0.14.5"]},
+    extras_require={
+        "dev": [
+            "pytest>=8,<9",
+            "ruff==0.14.5",
+            # An independent DETR, which the tests compare with; without it they are skipped.
+            "transformers==5.23.0; python_version >= '3.11'",
+            "timm==1.0.31; python_version >= '3.11'",  # its backbone for DC5
+        ]
+    },
 )

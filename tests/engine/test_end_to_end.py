@@ -68,6 +68,11 @@ def test_checkpoints_have_the_optimiser(trained):
     assert checkpoint["trainer"]["_trainer"]["optimizer"]["state"]
 
 
+def test_checkpoints_name_their_classes(trained):
+    checkpoint = torch.load(trained / "model_0000009.pth", weights_only=True)
+    assert checkpoint["detr_d2"]["class_names"] == MetadataCatalog.get(DATASET).thing_classes
+
+
 def test_resuming_goes_on_where_it_stopped(trained):
     log = train_net(trained, "--resume", "SOLVER.MAX_ITER", "24")
     assert "Starting training from iteration 20" in log
