@@ -9,13 +9,21 @@ setup(
     # Detectron2 and panopticapi have no release of their own on PyPI and come first: see the
     # README, or `make env`. `import detr_d2` says so where they are missing.
     install_requires=[
-        "torch>=2.4",  # below, Detectron2's AMP and weights-only loading differ
-        "torchvision>=0.19",  # box operations; matches torch 2.4
+        "torch>=2.5",  # torch.serialization.safe_globals
+        "torchvision>=0.20",  # box operations; matches torch 2.5
         "fvcore>=0.1.5.post20221221,<0.2",  # Detectron2's own base
         "pycocotools>=2.0.6,<3",  # run-length masks for COCO's AP
         "scipy>=1.10,<2",  # the Hungarian algorithm; boxes of a segment map
         "pillow>=9.4,<14",  # images and panoptic PNGs
         "tqdm>=4.60,<5",  # progress of long work
     ],
-    extras_require={"dev": ["pytest>=8,<9", "ruff==0.14.5"]},
+    extras_require={
+        "dev": [
+            "pytest>=8,<9",
+            "ruff==0.14.5",
+            # An independent DETR, which the tests compare with; without it they are skipped.
+            "transformers==5.23.0; python_version >= '3.11'",
+            "timm==1.0.31; python_version >= '3.11'",  # its backbone for DC5
+        ]
+    },
 )

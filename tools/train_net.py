@@ -3,12 +3,12 @@
 
 import sys
 
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.evaluation import print_csv_format
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
+from detr_d2.checkpoint import Checkpointer
 from detr_d2.engine import Trainer, setup_cfg
 from detr_d2.errors import UserError
 
@@ -22,7 +22,7 @@ def main(args):
         trainer.resume_or_load(resume=args.resume)
         return trainer.train()
     model = Trainer.build_model(cfg)
-    DetectionCheckpointer(model, save_dir=cfg.OUTPUT_DIR).resume_or_load(
+    Checkpointer.from_config(cfg, model, cfg.OUTPUT_DIR).resume_or_load(
         cfg.MODEL.WEIGHTS, resume=args.resume
     )
     results = Trainer.test(cfg, model)

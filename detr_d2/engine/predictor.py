@@ -2,11 +2,11 @@
 
 import numpy as np
 import torch
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.modeling import build_model
 
+from ..checkpoint import Checkpointer
 from ..data.augmentation import build_augmentations
 from ..errors import UserError
 
@@ -21,7 +21,7 @@ class Predictor:
 
     def __init__(self, cfg: CfgNode):
         self.model = build_model(cfg).eval()
-        DetectionCheckpointer(self.model).load(cfg.MODEL.WEIGHTS)
+        Checkpointer.from_config(cfg, self.model).load(cfg.MODEL.WEIGHTS)
         self.augmentations = T.AugmentationList(build_augmentations(cfg, is_train=False))
         self.input_format = cfg.INPUT.FORMAT
 

@@ -12,6 +12,7 @@ from detectron2.data.samplers import TrainingSampler
 from detectron2.engine import DefaultTrainer
 from detectron2.utils import comm
 
+from ..checkpoint import Checkpointer
 from ..data.augmentation import build_augmentations
 from ..data.checks import check_dataset
 from ..data.dataset_mapper import PanopticDatasetMapper
@@ -61,6 +62,13 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_evaluator(cls, cfg, dataset_name):
         return build_evaluator(cfg, dataset_name)
+
+    def build_hooks(self):
+        # DefaultTrainer's constructor makes a checkpointer just before the hooks that use it.
+        self.checkpointer = Checkpointer.from_config(
+            self.cfg, self.model, self.cfg.OUTPUT_DIR, **self.checkpointer.checkpointables
+        )
+        return super().build_hooks()
 
     def resume_or_load(self, resume=True):
         super().resume_or_load(resume)

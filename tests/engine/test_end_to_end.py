@@ -10,7 +10,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from detectron2.data import MetadataCatalog
 from PIL import Image
+
+import detr_d2  # noqa: F401  (registers the shapes)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIG = "configs/Shapes-PanopticSegmentation/panoptic_detr_R_18_narrow_dc5.yaml"
@@ -66,6 +69,12 @@ def test_checkpoints_have_the_optimiser(trained):
     checkpoint = torch.load(trained / "model_0000009.pth", weights_only=True)
     assert checkpoint["iteration"] == 9
     assert checkpoint["trainer"]["_trainer"]["optimizer"]["state"]
+
+
+def test_checkpoints_name_their_classes(trained):
+    checkpoint = torch.load(trained / "model_0000009.pth", weights_only=True)
+    expected = MetadataCatalog.get("shapes_panoptic_train").thing_classes
+    assert checkpoint["detr_d2"]["class_names"] == expected
 
 
 def test_resuming_goes_on_where_it_stopped(trained):

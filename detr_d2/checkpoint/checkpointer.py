@@ -1,0 +1,140 @@
+"""Detectron2's checkpointer, for checkpoints of all formats that DETR's weights come in."""
+
+import logging
+from typing import Any
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
+from fvcore.common.checkpoint import _IncompatibleKeys
+from torch import nn
+
+from ..errors import UserError
+from . import files, report
+from .classes import (
+    HEAD,
+    Classes,
+    classes_of_dataset,
+    describe_rows,
+    match_rows,
+    take_rows,
+)
+from .formats import ABOUT, About, Checkpoint, read_checkpoint, record
+
+logger = logging.getLogger(__name__)
+
+
+class Checkpointer(DetectionCheckpointer):
+    """Loads whatever `read_checkpoint` reads, and records the class names when it saves.
+
+    What of a file does not fit the model is logged in one table, and where the rows of the
+    class head came from in one line.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        dataset: str | None,
+        about: About,
+        **checkpointables,
+    ):
+        """
+        Args:
+            save_dir: where `save` writes; "" saves nothing.
+            dataset: the registered dataset whose classes the model has; None if none is known.
+            about: what `save` records of the model beside its classes.
+            **checkpointables: as for `DetectionCheckpointer`.
+        """
+        super().__init__(model, save_dir, **checkpointables)
+        self.dataset = dataset
+        self.about = about
+
+    @classmethod
+    def from_config(
+        cls, cfg: CfgNode, model: nn.Module, save_dir: str = "", **checkpointables
+    ) -> "Checkpointer":
+        """The checkpointer of a model that was built from `cfg`."""
+        datasets = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+        about = About(cfg.MODEL.RESNETS.RES5_DILATION == 2, cfg.MODEL.DETR.NHEADS)
+        return cls(
+            model,
+            save_dir,
+            dataset=datasets[0] if datasets else None,
+            about=about,
+            **checkpointables,
+        )
+
+    def save(self, name: str, **kwargs) -> None:
+        classes = classes_of_dataset(self.dataset)
+        super().save(name, **{ABOUT: record(classes, self.about)}, **kwargs)
+
+    def load(self, path: str, *args, **kwargs) -> dict[str, Any]:
+        """
+        Args:
+            path: a file or URL, or a Hugging Face folder; "" loads nothing.
+
+        Returns:
+            What the file holds beside the model and what was loaded.
+
+        Raises:
+            UserError: where it cannot be read, or nothing in it fits the model.
+        """
+        try:
+            return super().load(path and files.weights_file(path), *args, **kwargs)
+        finally:
+            # Detectron2 leaves it set after an error and then refuses to load anything else.
+            self._parsed_url_during_load = None
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        checkpoint = read_checkpoint(filename)
+        logger.info("%s: weights of %s.", filename, checkpoint.format)
+        return {**checkpoint.rest, "model": checkpoint}
+
+    @torch.no_grad()
+    def _load_model(self, checkpoint: dict[str, Any]) -> _IncompatibleKeys:
+        source: Checkpoint = checkpoint.pop("model")
+        model = self.model.state_dict()
+        weights = fit_class_head(source, model, classes_of_dataset(self.dataset))
+        fitted = report.fit(weights, model)
+        if not fitted.weights:
+            raise UserError(
+                f"Nothing in the checkpoint (read as {source.format}) fits the model: its names "
+                f"begin with {', '.join(sorted(weights)[:3])}. Name another file in MODEL.WEIGHTS."
+            )
+        self.model.load_state_dict(fitted.weights, strict=False)
+        if table := report.table(fitted, weights, model):
+            logger.warning("Checkpoint and model differ:\n%s", table)
+        return _IncompatibleKeys(fitted.missing, fitted.unexpected, fitted.wrong_shape)
+
+    def _log_incompatible_keys(self, incompatible: _IncompatibleKeys) -> None:
+        pass  # logged as one table already
+
+
+def fit_class_head(
+    source: Checkpoint, model: dict[str, torch.Tensor], target: Classes | None
+) -> dict[str, torch.Tensor]:
+    """Rearrange the class head of a checkpoint for a model, and log which rows come from where.
+
+    Args:
+        model: the state dict of the model, whose rows are kept where the checkpoint has none.
+        target: the classes of the model; None where they are not known.
+
+    Returns:
+        The checkpoint's weights. The head is unchanged where either side's classes are unknown.
+    """
+    weights, classes = source.weights, source.classes
+    if not all(name in weights and name in model for name in HEAD):
+        return weights
+    if classes is None or target is None or len(target) + 1 != len(model[HEAD[1]]):
+        logger.info(
+            "Class head: rows stay in order, since the %s names no classes.",
+            "dataset" if classes else "checkpoint",
+        )
+        return weights
+    if classes.names == target.names or weights[HEAD[0]].shape[1] != model[HEAD[0]].shape[1]:
+        return weights
+    by, rows = match_rows(classes, target)
+    logger.info(describe_rows(by, rows, classes, target))
+    return weights | take_rows(weights, rows, model)
