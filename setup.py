@@ -13,6 +13,7 @@ setup(
         "torchvision>=0.20",  # box operations; matches torch 2.5
         "fvcore>=0.1.5.post20221221,<0.2",  # Detectron2's own base
         "pycocotools>=2.0.6,<3",  # run-length masks for COCO's AP
+        "safetensors>=0.4.3,<1",  # Hugging Face's weights, read without running anything
         "scipy>=1.10,<2",  # the Hungarian algorithm; boxes of a segment map
         "pillow>=9.4,<14",  # images and panoptic PNGs
         "tqdm>=4.60,<5",  # progress of long work

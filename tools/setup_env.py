@@ -39,15 +39,17 @@ def main() -> None:
             )
         print(f"Making {folder}", flush=True)
         venv.create(folder, with_pip=True)
+    constraints = ["-c", str(CONSTRAINTS)]
     if _can_import(python, "detectron2"):
-        print("Keeping the Detectron2 that is there.", flush=True)
+        print("Keeping the Detectron2 that is there, and its PyTorch.", flush=True)
+        constraints = []
     else:
         print("Downloading PyTorch and what Detectron2 stands on (about 5 GB).", flush=True)
         _pip(python, "-r", str(CONSTRAINTS))
     for module, package in (("detectron2", "sal-detectron2"), ("panopticapi", "panopticapi-lite")):
         if not _can_import(python, module):
             _install_pinned(python, package)
-    _pip(python, "--no-build-isolation", "-e", f"{ROOT}[dev]")
+    _pip(python, *constraints, "--no-build-isolation", "-e", f"{ROOT}[dev]")
     subprocess.run([python, "-W", "ignore", "-c", "import detr_d2"], check=True)
     ready.write_text(recipe)
     print(f"Ready: {python}", flush=True)

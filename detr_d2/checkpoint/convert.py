@@ -14,12 +14,12 @@ from pathlib import Path
 
 import torch
 from detectron2.utils.file_io import PathManager
+from safetensors.torch import save_file
 
 from ..errors import UserError
 from . import huggingface, layout, names
 from .classes import HEAD
 from .formats import ABOUT, UNUSED_ROWS, About, Checkpoint, read_checkpoint, record
-from .safetensors import save_safetensors
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,9 @@ def write_huggingface(path: Path, weights, classes, about: About) -> None:
         theirs = names.add_prefix(theirs, "detr.", names.MASK_BRANCH_PREFIXES)
     path.mkdir()
     (path / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    save_safetensors(theirs, str(path / "model.safetensors"))
+    # A tensor must own its memory; transformers asks which framework wrote the file.
+    owned = {name: tensor.clone().contiguous() for name, tensor in theirs.items()}
+    save_file(owned, path / "model.safetensors", metadata={"format": "pt"})
 
 
 WRITERS: dict[str, Callable] = {

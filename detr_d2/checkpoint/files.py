@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
 from ..errors import UserError
 from .pickles import load_torch, read_numbers
-from .safetensors import load_safetensors
 
 # Names of the weights in a Hugging Face folder, the preferred first.
 HUGGINGFACE_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -47,7 +49,7 @@ def read(path: str) -> dict[str, Any]:
         start = f.read(len(_OLD_TORCH))
         f.seek(0)
         if _is_safetensors(start):
-            content = load_safetensors(path)
+            content = _load_safetensors(path)
         elif start.startswith(_ZIP) or start == _OLD_TORCH:
             content = load_torch(path)
         elif start.startswith(_PICKLE):
@@ -57,6 +59,15 @@ def read(path: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not weights by name.")
     return content
+
+
+def _load_safetensors(path: str) -> dict[str, Any]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise UserError(
+            f"{path} is not a whole safetensors file ({error}): get it from its source again."
+        ) from error
 
 
 def _is_safetensors(start: bytes) -> bool:

@@ -8,11 +8,11 @@ from itertools import product
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from small_models import BOXES, PANOPTIC, STANDARD_WIDTHS, of_dataset, same_weights, small_model
 
 from detr_d2.checkpoint import Checkpointer, convert, names
 from detr_d2.checkpoint.classes import HEAD
-from detr_d2.checkpoint.safetensors import load_safetensors
 from detr_d2.errors import UserError
 
 DC5 = {"MODEL.RESNETS.RES5_DILATION": 2, **STANDARD_WIDTHS}
@@ -39,7 +39,7 @@ def save_official(path, config_file=PANOPTIC, **args):
 
 def weights_of(path):
     if path.is_dir():
-        return load_safetensors(str(path / "model.safetensors"))
+        return load_file(path / "model.safetensors")
     return torch.load(path)["model"]
 
 
