@@ -15,6 +15,7 @@ from detectron2.utils import comm
 from ..checkpoint import Checkpointer
 from ..data.augmentation import build_augmentations
 from ..data.checks import check_dataset
+from ..data.coco import require_coco
 from ..data.dataset_mapper import PanopticDatasetMapper
 from ..evaluation import build_evaluator
 from .optimizer import build_optimizer
@@ -36,6 +37,8 @@ class Trainer(DefaultTrainer):
             start_iter: where training resumes; with a fixed SEED, the images are then drawn in
                 another order than from the start, so that none is seen more often.
         """
+        for name in cfg.DATASETS.TRAIN:
+            require_coco(name)
         dataset = get_detection_dataset_dicts(
             cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
         )
@@ -51,6 +54,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg, dataset_name):
+        require_coco(dataset_name)
         dataset = get_detection_dataset_dicts(dataset_name, filter_empty=False)
         _check_on_main_process(dataset, (dataset_name,))
         augmentations = build_augmentations(cfg, is_train=False)

@@ -26,11 +26,11 @@ def forget_datasets():
 
 
 def read(file):
-    """A configuration; where its own datasets are not at hand, COCO's stand in for them."""
+    """A configuration, for the CPU; those of the photographs want them to be at hand."""
     path = str(CONFIGS / file)
     overrides = ["MODEL.DEVICE", "cpu"]
     photographs = CONFIGS.parents[1] / "shared" / "data"
-    if "REGISTER" in Path(path).read_text():
+    if file.startswith(("CamVid", "COCO-Sample")):
         if not photographs.is_dir():
             pytest.skip("the real photographs are not here (../shared/data)")
         overrides += ["DATASETS.ROOT", str(photographs)]
