@@ -1,5 +1,5 @@
 from .checkpointer import Checkpointer
-from .convert import WRITERS, convert
+from .conversion import WRITERS, convert
 from .formats import Checkpoint, read_checkpoint
 
 __all__ = ["WRITERS", "Checkpoint", "Checkpointer", "convert", "read_checkpoint"]

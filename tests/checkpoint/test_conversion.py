@@ -208,3 +208,15 @@ def test_tool(tmp_path, monkeypatch):
         "float16",
     )
     assert "exists" in run(standard, theirs, "--to", "huggingface")
+
+
+def test_an_interrupted_conversion_leaves_nothing(tmp_path, monkeypatch):
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    save_ours(tmp_path / "model.pth", BOXES)
+    before = set(tmp_path.iterdir())
+    monkeypatch.setattr("detr_d2.checkpoint.conversion.save_file", stop)
+    with pytest.raises(KeyboardInterrupt):
+        convert(str(tmp_path / "model.pth"), str(tmp_path / "theirs"), "huggingface")
+    assert set(tmp_path.iterdir()) == before
