@@ -28,10 +28,9 @@ class PositionEmbeddingSine(nn.Module):
                 f"not {num_features}: change MODEL.DETR.HIDDEN_DIM."
             )
         half = num_features // 2
-        exponents = 2 * torch.div(torch.arange(half), 2, rounding_mode="floor") / half
-        # Computed in float64 so that a float64 model is exact.
-        wavelengths = temperature ** exponents.double()
-        self.register_buffer("wavelengths", wavelengths, persistent=False)
+        # In float64, so that a float64 model is exact.
+        pairs = torch.arange(half, dtype=torch.float64).div(2, rounding_mode="floor")
+        self.register_buffer("wavelengths", temperature ** (2 * pairs / half), persistent=False)
 
     @classmethod
     def from_config(cls, cfg):

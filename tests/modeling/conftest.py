@@ -10,11 +10,6 @@ from torch import nn
 from detr_d2 import add_detr_config
 
 
-@pytest.fixture(autouse=True)
-def seed():
-    torch.manual_seed(0)
-
-
 @pytest.fixture
 def randomise():
     """A function that redraws biases and norms: zeros and ones would hide mistakes."""

@@ -174,6 +174,18 @@ def test_small_segments_are_removed(panoptic, draw_input):
     assert len(panoptic([image])[0]["panoptic_seg"][1]) < len(areas)
 
 
+def test_the_official_stuff_rule_is_chosen_by_the_configuration(build_model, panoptic, draw_input):
+    queries = ("MODEL.DETR.NUM_OBJECT_QUERIES", 8)
+    rule = ("MODEL.DETR.PANOPTIC.OFFICIAL_STUFF_RULE", True)
+    official = build_model("PanopticDETR", *queries, *KEEP_ALL, *rule).double().eval()
+    official.load_state_dict(panoptic.state_dict())
+    image = draw_input(64, 48)
+    (_, united), (_, kept) = (model([image])[0]["panoptic_seg"] for model in (panoptic, official))
+    areas, official_areas = ({i["category_id"]: i["area"] for i in info} for info in (united, kept))
+    # A stuff class of several queries loses pixels.
+    assert any(official_areas[c] < areas[c] for c in areas if c >= 4)
+
+
 @pytest.mark.parametrize("masks_on", [False, True])
 def test_no_query_kept(build_model, draw_input, masks_on):
     model = build_model(

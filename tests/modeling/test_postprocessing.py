@@ -121,6 +121,16 @@ def test_a_removed_stuff_segment_takes_all_its_queries_along():
     assert [(i["category_id"], i["area"]) for i in info] == [(0, 8)]
 
 
+def test_the_official_rule_may_take_two_rounds():
+    """First the second query of class 2 goes, whose pixels had kept the first from being small."""
+    masks = masks_of("99900000 00000000", "00099000 00000000", "55555999 99999999")
+    arguments = (masks, torch.tensor([2, 2, 0]), torch.ones(3), IS_THING, (2, 8), 4)
+    _, united = panoptic_from_masks(*arguments)
+    _, official = panoptic_from_masks(*arguments, official_stuff_rule=True)
+    assert [(i["category_id"], i["area"]) for i in united] == [(2, 5), (0, 11)]
+    assert [(i["category_id"], i["area"]) for i in official] == [(0, 16)]
+
+
 def test_no_query_leaves_everything_void():
     panoptic_seg, info = panoptic_from_masks(
         torch.zeros(0, 3, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0), IS_THING, (5, 6), 4
