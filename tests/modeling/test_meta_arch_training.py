@@ -72,9 +72,10 @@ def test_losses_are_the_criterions(build_model, batch):
     """Masks at the padded size, diagnostics of the last layer into the event storage."""
     queries = ("MODEL.DETR.NUM_OBJECT_QUERIES", 6)
     model = build_model("PanopticDETR", *queries, "MODEL.DETR.DROPOUT", 0.0)
-    # The first layer says no-object, and nothing else; the last never does.
-    leaning = torch.zeros(2, 1, 1, 9)
-    leaning[:, ..., -1] = torch.tensor([100.0, -100.0]).view(2, 1, 1)
+    # Layers find the segments' classes 0, 2, 4 with other queries. The first says no-object with
+    # the rest, the last says class 7.
+    classes = torch.tensor([[[0, 2, 4, 8, 8, 8]], [[7, 7, 7, 0, 2, 4]]])
+    leaning = 100.0 * torch.nn.functional.one_hot(classes, 9)
     model.class_embed.register_forward_hook(lambda module, inputs, logits: logits + leaning)
     with EventStorage() as storage:
         losses = model(batch)
@@ -84,6 +85,7 @@ def test_losses_are_the_criterions(build_model, batch):
     targets = model.targets(batch)
     criterion = model.criterion
     matches = criterion.matcher(logits, boxes, targets)
+    assert matches.queries[-1].min() >= 3
     masks = model.masks(encoded, matches.queries[-1].split(matches.counts))
     wanted = {
         **criterion.set_losses(logits, boxes, targets, matches),

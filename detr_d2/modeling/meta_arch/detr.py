@@ -171,7 +171,8 @@ class DETR(nn.Module):
         targets = []
         for x in batched_inputs:
             instances = x["instances"].to(self.device)
-            boxes = relative_cxcywh(instances.gt_boxes.tensor, instances.image_size)
+            boxes = instances.gt_boxes.tensor.to(self.pixel_mean.dtype)
+            boxes = relative_cxcywh(boxes, instances.image_size)
             segment_map = x.get("segment_map")
             if segment_map is not None:
                 segment_map = segment_map.to(self.device)
