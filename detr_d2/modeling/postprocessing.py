@@ -126,6 +126,7 @@ def panoptic_from_masks(
         area_of_query = areas if official_stuff_rule else areas[segment_of_query]
         small = left & (area_of_query <= small_segment_area)
         if not small.any():
+            scores = scores.masked_fill(~left, 0.0)  # a removed query has no say
             return _number_segments(segments, areas, segment_of_query, classes, scores, is_thing)
         left &= ~small
         # Only the pixels of what was removed have a new winner.

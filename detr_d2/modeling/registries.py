@@ -4,7 +4,8 @@ from detectron2.utils.registry import Registry
 
 POSITION_ENCODING_REGISTRY = Registry("POSITION_ENCODING")
 POSITION_ENCODING_REGISTRY.__doc__ = """
-Modules `(padding_mask (B, h, w) bool) -> positions (B, d, h, w)`, built as `entry(cfg)`.
+Modules `(padding_mask (B, h, w) bool, dtype) -> positions (B, d, h, w)`, built as `entry(cfg)`.
+B is 1 where no image of the batch is padded.
 """
 
 TRANSFORMER_REGISTRY = Registry("TRANSFORMER")

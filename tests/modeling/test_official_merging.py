@@ -35,12 +35,13 @@ def test_the_pixels_of_the_second_stuff_query_go_to_the_runner_up():
     # (a thing) the right 4. In the middle, the thing comes second.
     rows = [[9] * 4 + [1] * 4 + [0] * 4, [0] * 4 + [9] * 4 + [1] * 4, [1] * 4 + [5] * 4 + [9] * 4]
     logits = torch.tensor(rows, dtype=torch.float32)[:, None]
-    arguments = (torch.tensor([2, 2, 0]), torch.full((3,), 0.9), IS_THING, (1, 12), 1)
+    arguments = (torch.tensor([2, 2, 0]), torch.tensor([0.5, 0.75, 1]), IS_THING, (1, 12), 1)
     united, _ = panoptic_from_masks(logits, *arguments)
     official, infos = panoptic_from_masks(logits, *arguments, official_stuff_rule=True)
     assert united.tolist() == [[1] * 8 + [2] * 4]
     assert official.tolist() == [[1] * 4 + [2] * 8]
-    assert [(i["category_id"], i["area"]) for i in infos] == [(2, 4), (0, 8)]
+    found = [(i["category_id"], i["area"], i["score"]) for i in infos]
+    assert found == [(2, 4, 0.5), (0, 8, 1.0)]  # the removed query's score does not count
 
 
 def test_both_rules_agree_where_no_stuff_class_has_two_queries():
