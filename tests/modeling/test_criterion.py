@@ -229,7 +229,7 @@ def test_more_segments_than_queries_are_all_counted(criterion):
     wanted = torch.cat([target.boxes for target in targets])[matches.targets[0]]
     mask_logits = torch.randn(7, 3, 4).double()
     upsampled = F.interpolate(mask_logits[None], size=(6, 8), mode="bilinear")[0]
-    masks = target_masks(targets, matches, (6, 8)).double()
+    masks = torch.stack(list(target_masks(targets, matches, (6, 8)))).double()
     by_name = {
         "loss_bbox": 5.0 * box_l1_loss(found, wanted) / 8,
         "loss_giou": 2.0 * box_giou_loss(found, wanted) / 8,
