@@ -114,3 +114,7 @@ def _add_data(cfg: CfgNode) -> None:
 def _add_solver(cfg: CfgNode) -> None:
     # The backbone's learning rate is BASE_LR times this. [official: 1e-5 against 1e-4]
     cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1
+
+    # What SOLVER.AMP.ENABLED trains in: float16 (on a GPU) or bfloat16 (on a GPU or the CPU).
+    # Boxes, matching and losses stay in float32.
+    cfg.SOLVER.AMP.PRECISION = "float16"

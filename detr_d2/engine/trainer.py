@@ -1,6 +1,7 @@
 """Detectron2's training loop with DETR's data, optimiser and evaluators."""
 
 import logging
+import warnings
 
 from detectron2.data import (
     DatasetMapper,
@@ -18,6 +19,7 @@ from ..data.checks import check_dataset
 from ..data.coco import require_coco
 from ..data.dataset_mapper import PanopticDatasetMapper
 from ..evaluation import build_evaluator
+from .mixed_precision import MixedPrecisionTrainer
 from .optimizer import build_optimizer
 
 logger = logging.getLogger(__name__)
@@ -25,6 +27,19 @@ logger = logging.getLogger(__name__)
 
 class Trainer(DefaultTrainer):
     """`DefaultTrainer` for `DETR` and `PanopticDETR`."""
+
+    def __init__(self, cfg):
+        with warnings.catch_warnings():
+            # Of Detectron2's AMPTrainer, which is made first: that it has no GPU.
+            warnings.filterwarnings("ignore", ".*GradScaler")
+            super().__init__(cfg)
+        if cfg.SOLVER.AMP.ENABLED:
+            plain = self._trainer
+            self._trainer = MixedPrecisionTrainer(
+                *(plain.model, plain.data_loader, plain.optimizer),
+                device=cfg.MODEL.DEVICE,
+                precision=cfg.SOLVER.AMP.PRECISION,
+            )
 
     @classmethod
     def build_optimizer(cls, cfg, model):

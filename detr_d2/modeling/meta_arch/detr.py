@@ -165,9 +165,12 @@ class DETR(nn.Module):
     def predict(self, hs: Tensor) -> tuple[Tensor, Tensor]:
         """(L, B, N, d) -> logits (L, B, N, C + 1), relative (cx, cy, w, h) (L, B, N, 4).
 
-        Matching, losses and scores are computed from them, so they leave half precision here.
+        Matching, losses and scores are computed from them, so mixed precision ends here: in
+        bfloat16 a coordinate would have two or three digits. These layers are small.
         """
-        logits, boxes = self.class_embed(hs), self.bbox_embed(hs)
+        with torch.autocast(hs.device.type, enabled=False):
+            hs = hs.to(self.class_embed.weight.dtype)
+            logits, boxes = self.class_embed(hs), self.bbox_embed(hs)
         return at_least_float32(logits), at_least_float32(boxes).sigmoid()
 
     def losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
