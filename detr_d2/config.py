@@ -16,6 +16,11 @@ def add_detr_config(cfg: CfgNode) -> None:
     _add_solver(cfg)
 
 
+def is_panoptic_fpn(cfg: CfgNode) -> bool:
+    """Whether the model is Panoptic FPN, which is fed and evaluated in its own way."""
+    return cfg.MODEL.META_ARCHITECTURE == "UnifiedPanopticFPN"
+
+
 def _add_model(cfg: CfgNode) -> None:
     cfg.MODEL.DETR = CfgNode()
     detr = cfg.MODEL.DETR
@@ -113,5 +118,7 @@ def _add_data(cfg: CfgNode) -> None:
 
 
 def _add_solver(cfg: CfgNode) -> None:
+    # AdamW, or SGD: Detectron2's own optimiser, with all of its keys.
+    cfg.SOLVER.OPTIMIZER = "AdamW"
     # The backbone's learning rate is BASE_LR times this. [official: 1e-5 against 1e-4]
     cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1

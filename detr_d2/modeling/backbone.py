@@ -3,7 +3,8 @@
 import torch
 import torch.nn.functional as F
 from detectron2.layers import Conv2d, ShapeSpec
-from detectron2.modeling import BACKBONE_REGISTRY, ResNet
+from detectron2.modeling import BACKBONE_REGISTRY, FPN, ResNet
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
 from torch import Tensor, nn
 
@@ -60,6 +61,24 @@ def build_detr_resnet_backbone(cfg, input_shape: ShapeSpec) -> ResNet:
         in_channels = out_channels
     return ResNet(
         stem, stages, out_features=resnets.OUT_FEATURES, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT
+    )
+
+
+@BACKBONE_REGISTRY.register()
+def build_detr_resnet_fpn_backbone(cfg, input_shape: ShapeSpec) -> FPN:
+    """Build Detectron2's feature pyramid over DETR's ResNet, for Panoptic FPN."""
+    if cfg.MODEL.RESNETS.RES5_DILATION != 1:
+        raise UserError(
+            "A feature pyramid halves its maps from level to level: set "
+            f"MODEL.RESNETS.RES5_DILATION, which is {cfg.MODEL.RESNETS.RES5_DILATION}, to 1."
+        )
+    return FPN(
+        bottom_up=build_detr_resnet_backbone(cfg, input_shape),
+        in_features=cfg.MODEL.FPN.IN_FEATURES,
+        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
+        norm=cfg.MODEL.FPN.NORM,
+        top_block=LastLevelMaxPool(),
+        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
     )
 
 
