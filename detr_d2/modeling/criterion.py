@@ -171,9 +171,9 @@ class SetCriterion(nn.Module):
 
     def _mask_losses_of_one(self, logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """(1, H/4, W/4) logits and (H, W) bool -> focal and dice loss."""
-        logits = F.interpolate(logits[None], size=mask.shape, mode="bilinear", align_corners=False)[
-            0
-        ]
+        (logits,) = F.interpolate(
+            logits[None], size=mask.shape, mode="bilinear", align_corners=False
+        )
         mask = mask[None].to(logits.dtype)
         focal = focal_loss(logits, mask, self.focal_alpha, self.focal_gamma)
         return focal, dice_loss(logits, mask)
