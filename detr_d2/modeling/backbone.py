@@ -3,7 +3,8 @@
 import torch
 import torch.nn.functional as F
 from detectron2.layers import Conv2d, FrozenBatchNorm2d, ShapeSpec
-from detectron2.modeling import BACKBONE_REGISTRY, ResNet
+from detectron2.modeling import BACKBONE_REGISTRY, FPN, ResNet
+from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
 from torch import Tensor, nn
 
@@ -108,6 +109,24 @@ class FoldingConv2d(Conv2d):
     def _is_differentiated(self, x: Tensor) -> bool:
         tensors = (x, self.weight, self.norm.weight, self.norm.bias)
         return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+@BACKBONE_REGISTRY.register()
+def build_detr_resnet_fpn_backbone(cfg, input_shape: ShapeSpec) -> FPN:
+    """Build Detectron2's feature pyramid over DETR's ResNet, for Panoptic FPN."""
+    if cfg.MODEL.RESNETS.RES5_DILATION != 1:
+        raise UserError(
+            "A feature pyramid halves its maps from level to level: set "
+            f"MODEL.RESNETS.RES5_DILATION, which is {cfg.MODEL.RESNETS.RES5_DILATION}, to 1."
+        )
+    return FPN(
+        bottom_up=build_detr_resnet_backbone(cfg, input_shape),
+        in_features=cfg.MODEL.FPN.IN_FEATURES,
+        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
+        norm=cfg.MODEL.FPN.NORM,
+        top_block=LastLevelMaxPool(),
+        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+    )
 
 
 def _block_arguments(resnets, width_multiplier: int) -> dict:

@@ -1,6 +1,5 @@
 """DETR: an image goes in, N boxes with classes come out. [DETR 3]"""
 
-from collections import defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -12,6 +11,7 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
 from ..backbone import padding_mask_of, resize_padding_mask
+from ..batching import infer_by_size
 from ..boxes import relative_cxcywh
 from ..criterion import SetCriterion
 from ..matcher import Matches, Targets
@@ -201,25 +201,16 @@ class DETR(nn.Module):
 
     @torch.no_grad()
     def inference(self, batched_inputs: list[dict]) -> list[dict]:
-        """Results of each image, which do not depend on the others of the batch.
+        """Results of each image, which do not depend on the others of the batch."""
+        return infer_by_size(self._infer_one_size, batched_inputs)
 
-        Only images of one size share a forward pass, without any padding: convolutions and
-        GroupNorm see padding, so results of padded images would depend on their neighbours.
-        """
-        indices_of_size = defaultdict(list)
-        for index, x in enumerate(batched_inputs):
-            indices_of_size[tuple(x["image"].shape[-2:])].append(index)
-        results: list[dict] = [{} for _ in batched_inputs]
-        for indices in indices_of_size.values():
-            group = [batched_inputs[index] for index in indices]
-            images = self.preprocess(group)
-            sizes = [
-                (x.get("height", size[0]), x.get("width", size[1]))
-                for x, size in zip(group, images.image_sizes)
-            ]
-            for index, result in zip(indices, self.infer(images, sizes)):
-                results[index] = result
-        return results
+    def _infer_one_size(self, batched_inputs: list[dict]) -> list[dict]:
+        images = self.preprocess(batched_inputs)
+        sizes = [
+            (x.get("height", size[0]), x.get("width", size[1]))
+            for x, size in zip(batched_inputs, images.image_sizes)
+        ]
+        return self.infer(images, sizes)
 
     def infer(self, images: ImageList, output_sizes: list[tuple[int, int]]) -> list[dict]:
         encoded = self.encode(images, all_layers=False)

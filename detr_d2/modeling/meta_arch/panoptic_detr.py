@@ -2,11 +2,11 @@
 
 import torch
 from detectron2.config import configurable
-from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import ImageList
 from torch import Tensor, nn
 
+from ...classes import panoptic_classes
 from ...errors import UserError
 from ..matcher import Targets
 from ..postprocessing import (
@@ -221,20 +221,11 @@ class PanopticDETR(DETR):
 
 
 def _thing_classes(cfg) -> list[int]:
-    """The contiguous classes that the metadata of the first dataset calls things."""
-    names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
-    metadata = MetadataCatalog.get(names[0]) if names else None
-    things = metadata and metadata.get("thing_dataset_id_to_contiguous_id")
-    if things is None:
+    classes = panoptic_classes(cfg)
+    largest = max((*classes.things, *classes.stuff), default=-1)
+    if largest >= cfg.MODEL.DETR.NUM_CLASSES:
         raise UserError(
-            "Which classes are things is read off the first dataset of the configuration "
-            f"({names[0] if names else 'there is none'}), and that has no panoptic metadata: set "
-            "DATASETS.TRAIN to a registered panoptic dataset."
-        )
-    classes = sorted(things.values())
-    if classes and classes[-1] >= cfg.MODEL.DETR.NUM_CLASSES:
-        raise UserError(
-            f"Dataset {names[0]} has a thing class {classes[-1]}, but MODEL.DETR.NUM_CLASSES is "
+            f"The first dataset has a class {largest}, but MODEL.DETR.NUM_CLASSES is "
             f"{cfg.MODEL.DETR.NUM_CLASSES}: set it to the number of things and stuff."
         )
-    return classes
+    return classes.things
