@@ -53,8 +53,8 @@ def check_float64(settings: Settings) -> dict[str, float]:
         losses.append(of_model)
         gradients.append(gradients_of(model))
 
-        decided = DecidedClasses(model.class_embed, cfg.MODEL.DETR.NUM_OBJECT_QUERIES, KEPT)
-        model.class_embed = decided.double()
+        num_queries = cfg.MODEL.DETR.NUM_OBJECT_QUERIES
+        model.class_embed = DecidedClasses(model.class_embed, num_queries, KEPT)
         # One by one, since the reference lets images of a batch see each other's padding.
         results.append([_infer(model.eval(), x) for x in inputs])
     pairs = list(zip(*results))
@@ -75,7 +75,7 @@ def _infer(model: nn.Module, x: dict) -> dict:
     logits: list[Tensor] = []
     masks: list[Tensor] = []
     hooks = [
-        model.class_embed.linear.register_forward_hook(lambda *call: logits.append(call[-1])),
+        model.class_embed.register_forward_hook(lambda *call: logits.append(call[-1])),
         model.mask_head.register_forward_hook(lambda *call: masks.append(call[-1])),
     ]
     result = model([x])[0]

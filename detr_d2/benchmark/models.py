@@ -131,22 +131,23 @@ def compiled(model: nn.Module) -> nn.Module:
     return model
 
 
-class DecidedClasses(nn.Module):
-    """The class layer, with the outcome decided: random weights keep no query, or all of them.
+class DecidedClasses(nn.Linear):
+    """A class layer with the outcome decided: random weights keep no query, or all of them.
 
     The first `kept` queries get a class each, things and stuff, the others no-object; what is
     added to the logits leaves no doubt. The work of the layer is done all the same.
     """
 
     def __init__(self, linear: nn.Linear, num_queries: int, kept: int):
-        super().__init__()
-        self.linear = linear
+        super().__init__(linear.in_features, linear.out_features)
+        self.load_state_dict(linear.state_dict())
         no_object = linear.out_features - 1
         verdicts = torch.full((num_queries,), no_object)
         verdicts[:kept] = torch.arange(kept) * no_object // max(kept, 1)
         offsets = 50.0 * nn.functional.one_hot(verdicts, no_object + 1)
-        self.register_buffer("offsets", offsets.to(linear.weight), persistent=False)
+        self.register_buffer("offsets", offsets, persistent=False)
+        self.to(linear.weight)
 
     def forward(self, hs: Tensor) -> Tensor:
         """(..., N, d) -> (..., N, C + 1)."""
-        return self.linear(hs) + self.offsets
+        return super().forward(hs) + self.offsets

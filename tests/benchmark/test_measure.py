@@ -10,8 +10,10 @@ from detr_d2 import benchmark
 from detr_d2.benchmark.agreement import differing_pixels, gradients_apart
 from detr_d2.benchmark.clock import Clock, Phases, spread
 from detr_d2.benchmark.costs import OperationCounter, SavedCounter, peak_on_cpu
+from detr_d2.benchmark.models import DecidedClasses
 from detr_d2.benchmark.works.training import without_dropout
 from detr_d2.errors import UserError
+from detr_d2.modeling.postprocessing import is_confident
 
 EXACTNESS = {
     **dict.fromkeys(("float64_logits", "float64_masks", "float64_losses"), 1e-12),
@@ -147,3 +149,14 @@ def test_nothing_is_dropped_within():
     with without_dropout(model):
         assert model[0].p == 0 and attention.dropout == 0
     assert model[0].p == 0.5 and attention.dropout == 0.25
+
+
+def test_as_many_queries_are_kept_as_are_asked_for():
+    linear = nn.Linear(6, 5)
+    decided = DecidedClasses(linear, num_queries=7, kept=3)
+    hs = torch.randn(2, 1, 7, 6)
+    kept = is_confident(decided(hs), 0.85)
+    assert kept[..., :3].all() and not kept[..., 3:].any()
+    verdicts = decided(hs).argmax(-1)[0, 0]
+    assert verdicts.tolist() == [0, 1, 2, 4, 4, 4, 4]
+    torch.testing.assert_close(decided(hs) - linear(hs), decided.offsets.expand(2, 1, 7, 5))
