@@ -49,6 +49,11 @@ def _add_model(cfg: CfgNode) -> None:
 
 def _add_panoptic(cfg: CfgNode) -> None:
     detr = cfg.MODEL.DETR
+    # The mask head's initial weights for the attention maps are this many times Kaiming's.
+    # The maps of a query sum to 1, so that their entries are about 1 / (M H/32 W/32): with 1 (as
+    # official), masks trained from random weights are the same for all queries for thousands of
+    # iterations. Some times M H/32 W/32 lets them differ from the start.
+    detr.MAPS_INIT_GAIN = 1.0
     # True: everything but the mask branch is frozen and in eval mode, and the mask branch is
     # trained alone: the second step of [DETR 4.4]. The rest comes from MODEL.WEIGHTS.
     detr.FREEZE_DETR = False

@@ -82,12 +82,20 @@ class MaskHeadSmallConv(nn.Module):
     """
 
     @configurable
-    def __init__(self, *, d_model: int, num_maps: int, backbone_channels: tuple[int, int, int]):
+    def __init__(
+        self,
+        *,
+        d_model: int,
+        num_maps: int,
+        backbone_channels: tuple[int, int, int],
+        maps_init_gain: float = 1.0,
+    ):
         """
         Args:
             d_model: d, channels of the projected Res5.
             num_maps: M, attention maps per query.
             backbone_channels: of Res4, Res3, Res2.
+            maps_init_gain: factor on the initial weights of the maps, whose entries are small.
         """
         super().__init__()
         if d_model % 128 or (d_model + num_maps) % 8:
@@ -115,6 +123,8 @@ class MaskHeadSmallConv(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_uniform_(module.weight, a=1)
                 nn.init.zeros_(module.bias)
+        with torch.no_grad():
+            self.lay1.weight[:, d_model:] *= maps_init_gain
 
     @classmethod
     def from_config(cls, cfg, backbone_shape: dict[str, ShapeSpec]):
@@ -124,6 +134,7 @@ class MaskHeadSmallConv(nn.Module):
             "backbone_channels": tuple(
                 backbone_shape[name].channels for name in ("res4", "res3", "res2")
             ),
+            "maps_init_gain": cfg.MODEL.DETR.MAPS_INIT_GAIN,
         }
 
     def forward(
