@@ -95,16 +95,18 @@ def _picture_sections(
 ) -> list[Section]:
     metadata = MetadataCatalog.get(dataset)
     sources = dataset_images(dataset)
-    chosen = {("Examples", "example"): evenly(len(sources), images)}
-    apart = [0.0] * len(sources)
+    captions = [source.name for source in sources]
+    examples = evenly(len(sources), images)
+    chosen = [("Examples", "example", examples)]
     if len(predictions) > 1:
         apart = disagreements(sources, predictions)
+        captions = [f"{name}: disagreement {x:.2f}" for name, x in zip(captions, apart)]
         most = np.argsort(apart, kind="stable")[::-1][:images].tolist()
-        chosen["Where they disagree most", "disagreement"] = most
+        chosen.append(("Where they disagree most", "disagreement", most))
     sections = []
-    for (title, prefix), places in chosen.items():
-        examples = [sources[place] for place in places]
-        distances = [apart[place] for place in places]
-        pictures = gallery(prefix, examples, predictions, metadata, distances)
-        sections.append(Section(title, _HOW_FAR, pictures=pictures))
+    for title, prefix, places in chosen:
+        of_these = ([sources[p] for p in places], predictions, metadata)
+        pictures = gallery(prefix, *of_these, [captions[p] for p in places])
+        text = _HOW_FAR if len(predictions) > 1 else ""
+        sections.append(Section(title, text, pictures=pictures))
     return sections

@@ -23,7 +23,8 @@ _WARM_UP = 3
 def measure_cost(config_file: str, overrides: Sequence[str], weights: str) -> dict:
     """Measure inference on the first images of the test dataset, one at a time.
 
-    It runs in a process of its own, since the peak of a process's memory never falls.
+    It runs in a process of its own, since the peak of a process's memory never falls; that knows
+    the datasets which the configuration registers, and no others.
 
     Returns:
         * parameters: how many, frozen ones among them.

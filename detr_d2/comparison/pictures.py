@@ -33,20 +33,19 @@ def gallery(
     sources: list[Source],
     predictions: dict[str, Predictions],
     metadata: Metadata,
-    apart: list[float],
+    captions: list[str],
 ) -> list[Picture]:
     """
     Args:
         prefix: of the pictures' names.
-        apart: the `disagreements` of `sources`.
+        captions: of `sources`.
     """
     pictures = []
-    for number, (source, distance) in enumerate(zip(sources, apart), 1):
+    for number, (source, caption) in enumerate(zip(sources, captions), 1):
         image = source.read()
         row = [(source.name, image), *source.ground_truth(image, metadata)]
         for name, of_candidate in predictions.items():
             segments = as_tensor(of_candidate[source.dataset_dict["image_id"]])
             row.append((name, draw_panoptic(image, *segments, metadata)))
-        caption = f"{source.name}: disagreement {distance:.2f}"
         pictures.append(photograph(f"{prefix}_{number:02d}", caption, side_by_side(row)))
     return pictures
