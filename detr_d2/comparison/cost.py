@@ -38,12 +38,13 @@ def measure_cost(config_file: str, overrides: Sequence[str], weights: str) -> di
         return pool.submit(_measure, config_file, tuple(overrides), weights).result()
 
 
-@torch.no_grad()
 def _measure(config_file: str, overrides: tuple[str, ...], weights: str) -> dict:
     cfg = setup_cfg(config_file, overrides)
     inputs = list(islice(Trainer.build_test_loader(cfg, cfg.DATASETS.TEST[0]), _IMAGES))
     before = _peak_of_process()
-    model = Trainer.build_model(cfg).eval()
+    # Without gradients in a parameter itself: PyTorch's counter stumbles over one that is handed
+    # to a module, such as the query embeddings.
+    model = Trainer.build_model(cfg).eval().requires_grad_(False)
     Checkpointer.from_config(cfg, model).load(weights)
     device = torch.device(cfg.MODEL.DEVICE)
     seconds = _median_seconds(model, inputs, device)
