@@ -169,7 +169,7 @@ class DETR(nn.Module):
         bfloat16 a coordinate would have two or three digits. These layers are small.
         """
         with torch.autocast(hs.device.type, enabled=False):
-            hs = hs.to(self.class_embed.weight.dtype)
+            hs = hs.to(self.query_embed.weight.dtype)
             logits, boxes = self.class_embed(hs), self.bbox_embed(hs)
         return at_least_float32(logits), at_least_float32(boxes).sigmoid()
 
