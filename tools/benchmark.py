@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Measure time, memory and agreement of DETR's variants, against a plain reference.
 
-Without options it takes about ten minutes on two CPU cores. docs/benchmark.md says how it
-measures, and how to read what it writes: OUTPUT/benchmark.md and OUTPUT/benchmark.json.
+Without options it is meant to take about ten minutes on two CPU cores. docs/benchmark.md says how
+it measures, and how to read what it writes: OUTPUT/benchmark.md and OUTPUT/benchmark.json.
 """
 
 import argparse
