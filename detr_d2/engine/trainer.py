@@ -14,9 +14,9 @@ from detectron2.utils import comm
 
 from ..checkpoint import Checkpointer
 from ..data.augmentation import build_augmentations
-from ..data.checks import check_dataset
+from ..data.checks import check_dataset, warn_of_too_few_queries
 from ..data.coco import require_coco
-from ..data.dataset_mapper import PanopticDatasetMapper
+from ..data.dataset_mapper import InferenceDatasetMapper, PanopticDatasetMapper
 from ..evaluation import build_evaluator
 from .optimizer import build_optimizer
 
@@ -43,6 +43,8 @@ class Trainer(DefaultTrainer):
             cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
         )
         _check_on_main_process(dataset, cfg.DATASETS.TRAIN)
+        if comm.is_main_process():
+            warn_of_too_few_queries(dataset, cfg.MODEL.DETR.NUM_OBJECT_QUERIES)
         if "pan_seg_file_name" in dataset[0]:
             mapper = PanopticDatasetMapper(cfg)
         else:
@@ -57,10 +59,10 @@ class Trainer(DefaultTrainer):
         require_coco(dataset_name)
         dataset = get_detection_dataset_dicts(dataset_name, filter_empty=False)
         _check_on_main_process(dataset, (dataset_name,))
-        augmentations = build_augmentations(cfg, is_train=False)
-        mapper = DatasetMapper(cfg, is_train=False, augmentations=augmentations)
         return build_detection_test_loader(
-            dataset, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS
+            dataset,
+            mapper=InferenceDatasetMapper(cfg),
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
         )
 
     @classmethod
