@@ -28,10 +28,7 @@ def number_segments(ids: np.ndarray, segment_ids: list[int], where: str) -> np.n
         UserError: where map and annotation do not name the same segments.
     """
     # Neighbours mostly belong together, so ids are looked up once a run of equal pixels.
-    flat = ids.ravel()
-    starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1))
-    values = flat[starts]
-
+    values, lengths = runs_of(ids)
     listed = np.concatenate(([0], np.asarray(segment_ids, dtype=np.int64)))
     order = listed.argsort(kind="stable")
     place = np.searchsorted(listed, values, sorter=order).clip(max=len(listed) - 1)
@@ -42,8 +39,14 @@ def number_segments(ids: np.ndarray, segment_ids: list[int], where: str) -> np.n
     missing = np.setdiff1d(np.arange(1, len(listed)), numbers)
     if len(missing):
         raise UserError(only_in_json(where, listed[missing[0]]))
-    lengths = np.diff(starts, append=len(flat))
     return numbers.astype(np.uint16).repeat(lengths).reshape(ids.shape)
+
+
+def runs_of(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The value and the length of each run of equal pixels, row after row."""
+    flat = ids.ravel()
+    starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1))
+    return flat[starts], np.diff(starts, append=len(flat))
 
 
 def only_in_png(where: str, segment_id: int) -> str:

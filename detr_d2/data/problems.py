@@ -18,11 +18,13 @@ class Problem:
         kind: what it is one of, such as "Missing files".
         sentence: what is wrong, where, and what to do.
         wrong: training or evaluation would crash or be false; otherwise it is worth knowing.
+        can_be_fixed: what is right follows from the image and its PNG.
     """
 
     kind: str
     sentence: str
     wrong: bool = True
+    can_be_fixed: bool = False
 
 
 def raise_first(problems: Iterator[Problem]) -> None:
@@ -34,7 +36,7 @@ def raise_first(problems: Iterator[Problem]) -> None:
 def category_problems(categories: list[dict] | None, path: str) -> Iterator[Problem]:
     """What is wrong with the categories of the JSON at `path`."""
     kind = "Categories"
-    if not categories or not isinstance(categories, list):
+    if not categories or not is_list_of_dicts({"categories": categories}, "categories"):
         yield Problem(kind, f"{path} has no categories: list them under `categories`.")
         return
     complete = []
@@ -50,11 +52,18 @@ def category_problems(categories: list[dict] | None, path: str) -> Iterator[Prob
         yield Problem(kind, f"{path}: two categories have the name {name}: change one.")
 
 
+def list_problems(content: dict, path: str) -> Iterator[Problem]:
+    """Whether the JSON at `path` is of COCO's kind at all."""
+    for key in ("images", "annotations"):
+        if not is_list_of_dicts(content, key):
+            yield Problem("Format", f"{path} has no list `{key}`: give a COCO panoptic JSON.")
+
+
 def json_problems(content: dict, path: str) -> Iterator[Problem]:
     """What is wrong with the images, annotations and segments of the JSON at `path`."""
-    missing = [key for key in ("images", "annotations") if not _is_list_of_dicts(content, key)]
-    if missing:
-        yield Problem("Format", f"{path} has no list `{missing[0]}`: give a COCO panoptic JSON.")
+    lists = list(list_problems(content, path))
+    if lists:
+        yield from lists
         return
     incomplete = list(
         chain(
@@ -117,7 +126,10 @@ def _annotation_problems(content: dict, path: str) -> Iterator[Problem]:
                 join_inside("its folder", name, where)
             except UserError as error:
                 yield Problem("Format", str(error))
-        yield from _segment_problems(annotation["segments_info"], categories, where)
+        if is_list_of_dicts(annotation, "segments_info"):
+            yield from _segment_problems(annotation["segments_info"], categories, where)
+        else:
+            yield Problem("Format", f"{where}: `segments_info` is no list of segments: correct it.")
 
 
 def _segment_problems(segments: list[dict], categories: set, where: str) -> Iterator[Problem]:
@@ -145,7 +157,8 @@ def _segment_problems(segments: list[dict], categories: set, where: str) -> Iter
         yield Problem("Segment ids", f"{where}: two segments have the id {id_}: give each its own.")
 
 
-def _is_list_of_dicts(content: dict, key: str) -> bool:
+def is_list_of_dicts(content: dict, key: str) -> bool:
+    """Whether `content` has a list of objects under `key`."""
     items = content.get(key) if isinstance(content, dict) else None
     return isinstance(items, list) and all(isinstance(item, dict) for item in items)
 

@@ -34,7 +34,7 @@ class Classes:
     def apply(self, categories: list[dict]) -> tuple[list[dict], dict[int, int]]:
         """The new categories, and the new id of every old one that is not VOID.
 
-        A merged class has the id of the first that it is made of.
+        A merged class has the id of its first part in `categories`.
         """
         by_name = {c["name"]: c for c in categories}
         _check_names(self, by_name)
