@@ -1,7 +1,9 @@
 """What is in a dataset, and the configuration that suits it."""
 
 import os
+import re
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 from tabulate import tabulate
@@ -51,8 +53,8 @@ def config_lines(
     Args:
         paths: of images, PNGs and JSON.
     """
-    name = os.path.splitext(os.path.basename(paths[2]))[0].replace(".", "_")
     paths = [os.path.abspath(path) for path in paths]
+    name = dataset_name(paths[2])
     queries = suitable_queries(max((len(i.areas) for i in inspections), default=0))
     yaml = [
         "MODEL:",
@@ -71,6 +73,12 @@ def config_lines(
         f"""DATASETS.TRAIN "('{name}',)\""""
     )
     return "\n".join(["In a configuration:", *yaml, "", "Or on the command line:", command])
+
+
+def dataset_name(panoptic_json: str) -> str:
+    """A name for a dataset: `camvid_train` for .../camvid/panoptic_train.json."""
+    path = Path(panoptic_json)
+    return re.sub(r"\W", "_", f"{path.parent.name}_{path.stem.removeprefix('panoptic_')}")
 
 
 def _segments(inspection: Inspection) -> list[dict]:

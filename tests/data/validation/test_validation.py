@@ -6,7 +6,7 @@ from PIL import Image
 
 from detr_d2.data.panoptic_map import number_segments
 from detr_d2.data.validation import Dataset, fix, validate
-from detr_d2.data.validation.statistics import suitable_queries
+from detr_d2.data.validation.statistics import dataset_name, suitable_queries
 from detr_d2.errors import UserError
 
 
@@ -222,6 +222,10 @@ def test_workers_find_the_same(dataset):
 @pytest.mark.parametrize("most, queries", [(0, 100), (66, 100), (67, 110), (200, 300)])
 def test_queries_leave_a_margin(most, queries):
     assert suitable_queries(most) == queries
+
+
+def test_datasets_are_named_by_folder_and_split():
+    assert dataset_name("/data/cam.vid/panoptic_train.json") == "cam_vid_train"
 
 
 def test_real_photographs_are_valid(photographs):
