@@ -6,13 +6,14 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluators
 
+from ..config import is_panoptic_fpn
 from ..errors import UserError
 from .panoptic_evaluation import PanopticEvaluator
 from .thing_evaluation import ThingEvaluator
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str):
-    """PQ and the AP of things for panoptic datasets, box AP for COCO's instance datasets."""
+    """PQ, and AP where there are things, for panoptic datasets; box AP for COCO's instances."""
     output_dir = os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
     if kind == "coco":
@@ -22,9 +23,11 @@ def build_evaluator(cfg: CfgNode, dataset_name: str):
             f"Dataset {dataset_name} has the evaluator_type {kind}: DETR is evaluated on "
             "'coco' and 'coco_panoptic_seg'. Set DATASETS.TEST to such a dataset."
         )
-    has_masks = cfg.MODEL.META_ARCHITECTURE == "PanopticDETR"
-    tasks = ("bbox", "segm") if has_masks and cfg.MODEL.DETR.INSTANCES.MASKS_ON else ("bbox",)
-    evaluators = [ThingEvaluator(dataset_name, tasks, output_dir)]
-    if has_masks:
-        evaluators.insert(0, PanopticEvaluator(dataset_name, output_dir))
+    fpn = is_panoptic_fpn(cfg)
+    panoptic_detr = cfg.MODEL.META_ARCHITECTURE == "PanopticDETR"
+    instance_masks = fpn or (panoptic_detr and cfg.MODEL.DETR.INSTANCES.MASKS_ON)
+    tasks = ("bbox", "segm") if instance_masks else ("bbox",)
+    evaluators = [PanopticEvaluator(dataset_name, output_dir)] if fpn or panoptic_detr else []
+    if MetadataCatalog.get(dataset_name).thing_dataset_id_to_contiguous_id:
+        evaluators.append(ThingEvaluator(dataset_name, tasks, output_dir))
     return DatasetEvaluators(evaluators)

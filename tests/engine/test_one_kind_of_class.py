@@ -76,9 +76,11 @@ def test_trains_evaluates_and_predicts(one_kind, tmp_path, isthing):
         *("DATASETS.TRAIN", f"('{name}',)", "DATASETS.TEST", f"('{name}',)"),
     ]
     (tmp_path / "out").mkdir()
-    trainer = Trainer(setup_cfg(str(REPOSITORY / CONFIG), [*SMALL, *overrides]))
+    cfg = setup_cfg(str(REPOSITORY / CONFIG), [*SMALL, *overrides])
+    trainer = Trainer(cfg)
     trainer.resume_or_load(resume=False)
-    results = trainer.train()
+    trainer.train()
+    results = Trainer.test(cfg, trainer.model)
     missing = "PQ_st" if isthing else "PQ_th"
     assert 0 <= results["panoptic_seg"]["PQ"] <= 100
     assert np.isnan(results["panoptic_seg"][missing])
