@@ -15,9 +15,9 @@ from detectron2.utils import comm
 
 from ..checkpoint import Checkpointer
 from ..config import is_panoptic_fpn
-from ..data import PanopticDatasetMapper, PanopticFPNDatasetMapper
+from ..data import InferenceDatasetMapper, PanopticDatasetMapper, PanopticFPNDatasetMapper
 from ..data.augmentation import build_augmentations
-from ..data.checks import check_dataset
+from ..data.checks import check_dataset, warn_of_too_few_queries
 from ..data.coco import require_coco
 from ..evaluation import build_evaluator
 from .mixed_precision import MixedPrecisionTrainer
@@ -59,6 +59,8 @@ class Trainer(DefaultTrainer):
             cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
         )
         _check_on_main_process(dataset, cfg.DATASETS.TRAIN)
+        if comm.is_main_process() and not is_panoptic_fpn(cfg):
+            warn_of_too_few_queries(dataset, cfg.MODEL.DETR.NUM_OBJECT_QUERIES)
         if "pan_seg_file_name" in dataset[0]:
             fpn = is_panoptic_fpn(cfg)
             mapper = PanopticFPNDatasetMapper(cfg) if fpn else PanopticDatasetMapper(cfg)
@@ -74,10 +76,10 @@ class Trainer(DefaultTrainer):
         require_coco(dataset_name)
         dataset = get_detection_dataset_dicts(dataset_name, filter_empty=False)
         _check_on_main_process(dataset, (dataset_name,))
-        augmentations = build_augmentations(cfg, is_train=False)
-        mapper = DatasetMapper(cfg, is_train=False, augmentations=augmentations)
         return build_detection_test_loader(
-            dataset, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS
+            dataset,
+            mapper=InferenceDatasetMapper(cfg),
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
         )
 
     @classmethod

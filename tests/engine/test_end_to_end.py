@@ -146,7 +146,7 @@ def test_demo_draws_ground_truth_and_goes_on_after_a_bad_image(trained, shapes, 
         *("--output", tmp_path / "more", *TINY, *weights),
         code=1,
     )
-    assert "bad.jpg cannot be read as an image" in log and "1 pictures" in log
+    assert "bad.jpg is not an image" in log and "1 pictures" in log
 
 
 @pytest.mark.parametrize("config", [CONFIG, FPN_CONFIG])
