@@ -12,6 +12,7 @@ import pytest
 import torch
 from detectron2.data import MetadataCatalog
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import detr_d2  # noqa: F401  (registers the shapes)
 
@@ -63,6 +64,14 @@ def test_training_ends_with_an_evaluation(trained):
     for key in ("panoptic_seg/PQ", "panoptic_seg/PQ_th", "panoptic_seg/PQ-star", "bbox/AP"):
         assert 0 <= last[key] <= 100
     assert list(trained.glob("events.out.tfevents*"))
+
+
+def test_tensorboard_shows_sample_pictures_of_the_evaluation(trained):
+    events = EventAccumulator(str(trained)).Reload()
+    names = events.Tags()["images"]
+    assert names == [f"shapes_panoptic_val/{image_id}" for image_id in (1, 2, 3, 4)]
+    (picture,) = events.Images(names[0])
+    assert picture.width == 4 * 480  # image, ground truth, panoptic, boxes
 
 
 def test_checkpoints_have_the_optimiser(trained):
