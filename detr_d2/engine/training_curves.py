@@ -23,7 +23,7 @@ _PANELS = [
     ("mask loss, focal", {"loss_mask": "-"}, True),
     ("mask loss, dice", {"loss_dice": "-"}, True),
     ("matched queries of a wrong class, %", {"class_error": "-"}, False),
-    ("learning rate", {"lr": "-"}, True),
+    ("learning rate", {"lr": "-"}, False),
     (
         "PQ (dashed: things, dotted: stuff)",
         {"panoptic_seg/PQ": "-", "panoptic_seg/PQ_th": "--", "panoptic_seg/PQ_st": ":"},
@@ -109,7 +109,7 @@ def draw_curves(runs: dict[str, Curves]) -> Figure:
     rows = -(-len(panels) // columns)
     size = (_PANEL_SIZE[0] * columns, _PANEL_SIZE[1] * rows + 0.5)
     figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).flat
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (title, styles, logarithmic) in zip(grid, panels):
         _draw_panel(axes, runs, styles)
         axes.set_title(title)
@@ -119,7 +119,7 @@ def draw_curves(runs: dict[str, Curves]) -> Figure:
             axes.set_yscale("log")
         else:
             axes.set_ylim(bottom=0)
-    for axes in list(grid)[len(panels) :]:
+    for axes in grid[len(panels) :]:
         axes.remove()
     handles = [Line2D([], [], color=f"C{n}", label=run) for n, run in enumerate(runs)]
     figure.legend(handles=handles, loc="outside upper left", ncols=columns)

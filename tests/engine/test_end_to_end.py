@@ -157,6 +157,29 @@ def test_demo_draws_ground_truth_and_goes_on_after_a_bad_image(trained, shapes, 
     assert "bad.jpg cannot be read as an image" in log and "1 pictures" in log
 
 
+def test_demo_draws_a_video(trained, shapes, tmp_path):
+    images = [cv2.imread(str(path)) for path in sorted((shapes / "val").glob("*.jpg"))]
+    codec = cv2.VideoWriter_fourcc(*"mp4v")
+    video = cv2.VideoWriter(str(tmp_path / "shapes.mp4"), codec, 5, (96, 80))
+    for image in images:
+        video.write(cv2.resize(image, (96, 80)))
+    video.release()
+    weights = ("MODEL.WEIGHTS", trained / "model_0000009.pth")
+    log = run(
+        *("demo", "--config-file", CONFIG, "--video", tmp_path / "shapes.mp4"),
+        *("--output", tmp_path / "out", *TINY, *weights),
+    )
+    assert f"{len(images)} frames in" in log
+    drawn = cv2.VideoCapture(str(tmp_path / "out" / "shapes-drawn.mp4"))
+    assert drawn.get(cv2.CAP_PROP_FRAME_COUNT) == len(images)
+    assert drawn.get(cv2.CAP_PROP_FRAME_WIDTH) == 480
+
+    (tmp_path / "bad.mp4").write_text("no video")
+    bad = ("--video", tmp_path / "bad.mp4", "--output", tmp_path / "out", *TINY, *weights)
+    log = run("demo", "--config-file", CONFIG, *bad, code=1)
+    assert log.strip().splitlines()[-1].startswith("error: ") and "Traceback" not in log
+
+
 def test_visualize_data_draws_what_the_model_is_fed(shapes, tmp_path):
     run("visualize_data", "--config-file", CONFIG, "--output", tmp_path, "--limit", 2, *TINY)
     pictures = list(tmp_path.glob("*.png"))

@@ -81,10 +81,13 @@ def test_runs_are_called_by_their_folders():
 
 def test_a_panel_shows_every_run_that_has_its_metric():
     some = {"total_loss": [(0, 3.0), (9, 2.0)], "panoptic_seg/PQ": [(9, 40.0)]}
+    some["bbox/AP"] = [(9, 30.0)]
     other = {"total_loss": [(0, 4.0), (9, 1.0)], "lr": [(0, 1e-4)]}
     figure = draw_curves({"some": some, "other": other})
     panels = {axes.get_title(): axes for axes in figure.axes}
-    assert [*panels] == ["total loss", "learning rate", "PQ (dashed: things, dotted: stuff)"]
+    assert [title.split(" (")[0] for title in panels] == [
+        *("total loss", "learning rate", "PQ", "AP of boxes")
+    ]
     drawn = [curve.get_xydata().tolist() for curve in panels["total loss"].get_lines()]
     assert drawn == [[[0, 3], [9, 2]], [[0, 4], [9, 1]]]
     colors = [curve.get_color() for curve in panels["total loss"].get_lines()]
