@@ -5,10 +5,9 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib import colormaps
 from PIL import Image, ImageDraw, ImageFont
 
-from .pictures import resized, size_of_width
+from .pictures import colored_heat, resized, size_of_width
 
 _LEVELS = 32  # of a heat map
 _CELLS = 64 * 64  # more make a picture, fewer are drawn as squares
@@ -38,11 +37,14 @@ class Figure:
         panels = self.panels
         height, width = panels[0].shape[:2]
         strip = np.concatenate(panels, axis=1)
-        cells = strip.ndim == 2 and height * width <= _CELLS
+        cells = height * width <= _CELLS
         if strip.ndim == 2 and (cells or self.over_photograph):
             kind, data = "png", _encoded_heat(strip, self.over_photograph)
+        elif cells:
+            kind, data = "png", _encoded(Image.fromarray(strip), "PNG", optimize=True)
         else:
-            kind, data = "webp", _encoded_picture(_colored(strip))
+            picture = Image.fromarray(_colored(strip))
+            kind, data = "webp", _encoded(picture, "WEBP", quality=72, method=4)
         return {
             "src": f"data:image/{kind};base64,{base64.b64encode(data).decode()}",
             "n": len(panels),
@@ -82,9 +84,7 @@ def _tiled(panels: list[np.ndarray], labels: list[str]) -> Image.Image:
 
 
 def _colored(panel: np.ndarray) -> np.ndarray:
-    if panel.ndim == 3:
-        return panel
-    return (colormaps["inferno"](panel)[..., :3] * 255).astype(np.uint8)
+    return panel if panel.ndim == 3 else colored_heat(panel)
 
 
 def _alpha(heat: np.ndarray) -> np.ndarray:
@@ -98,13 +98,11 @@ def _encoded_heat(strip: np.ndarray, transparent: bool) -> bytes:
     picture = Image.fromarray((strip * (_LEVELS - 1)).round().astype(np.uint8), mode="P")
     picture.putpalette(_colored(levels[None])[0].tobytes())
     alpha = (_alpha(levels) * 255).astype(np.uint8).tobytes() if transparent else None
-    stream = io.BytesIO()
     options = {"transparency": alpha} if transparent else {}
-    picture.save(stream, "PNG", optimize=True, **options)
-    return stream.getvalue()
+    return _encoded(picture, "PNG", optimize=True, **options)
 
 
-def _encoded_picture(strip: np.ndarray) -> bytes:
+def _encoded(picture: Image.Image, kind: str, **options) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(strip).save(stream, "WEBP", quality=72, method=4)
+    picture.save(stream, kind, **options)
     return stream.getvalue()

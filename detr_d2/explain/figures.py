@@ -5,16 +5,19 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
+from .explained import Explained
 from .figure import Figure
 from .image_trace import ImageTrace
-from .merging import MergingStep
 from .pictures import (
+    colored_heat,
     colored_segments,
     magnitude,
     principal_components,
     relative,
     resized,
+    resized_numbers,
     signed,
     size_of_width,
 )
@@ -26,10 +29,19 @@ _LOGITS_WIDTH = 160
 _LEAST_LOOKED_AT = 4  # queries whose cell's self-attention is drawn, where fewer are kept
 
 
-def photograph_figure(photograph: np.ndarray) -> Figure:
-    """`photograph` is (H', W', 3) uint8."""
+def all_figures(explained: Explained) -> list[Figure]:
+    """The figures of the image, of the masks, and of every query."""
+    image, photograph = explained.image, explained.photograph
     size = size_of_width(photograph.shape[:2], _WIDTH)
-    return Figure("photograph", ["photograph"], [resized(photograph, size)])
+    figures = [Figure("photograph", ["photograph"], [resized(photograph, size)])]
+    figures.extend(image_figures(image))
+    figures.extend(mask_figures(explained))
+    rows = image["mask_queries"].tolist() if explained.has_masks else []
+    looked_at, kept = looked_at_queries(image), set(explained.kept)
+    for query in tqdm(range(len(explained.labels)), "Drawing queries"):
+        row = rows.index(query) if query in rows and query in kept else None
+        figures.extend(query_figures(image, query, query in looked_at, row))
+    return figures
 
 
 def image_figures(image: ImageTrace) -> Iterator[Figure]:
@@ -43,9 +55,9 @@ def image_figures(image: ImageTrace) -> Iterator[Figure]:
     yield Figure("backbone_magnitude", labels, strength)
 
     projected = image["projected"]
-    label = f"projected Res5, {_shape(projected)}"
-    yield Figure("projected_components", [label], [principal_components(projected)])
-    yield Figure("projected_magnitude", [label], [magnitude(projected)])
+    shape = _shape(projected)
+    pictures = [principal_components(projected), colored_heat(magnitude(projected))]
+    yield Figure("projected", [f"principal components, {shape}", "magnitude"], pictures)
 
     positions = image["positions"]
     channels = [c * len(positions) // 8 + (c % 2) for c in range(8)]
@@ -83,36 +95,36 @@ def query_figures(image: ImageTrace, query: int, looked_at: bool, row: int | Non
     return [figure for figure in figures if figure.panels]
 
 
-def mask_figures(
-    image: ImageTrace, steps: list[MergingStep], photograph: np.ndarray
-) -> Iterator[Figure]:
+def mask_figures(explained: Explained) -> Iterator[Figure]:
     """Mask logits of the kept queries, and how they become the panoptic map."""
-    queries = image["kept"].nonzero()[:, 0].tolist()
+    queries, steps, photograph = explained.kept, explained.steps, explained.photograph
     if not queries:
         return
-    logits = image["full_mask_logits"]
+    logits = explained.image["full_mask_logits"]
     size = size_of_width(logits.shape[-2:], _LOGITS_WIDTH)
     panels = [resized(signed(mask), size) for mask in logits]
     yield Figure("mask_logits", [f"query {query}" for query in queries], panels)
 
     size = size_of_width(photograph.shape[:2], min(_WIDTH, max(_WIDTH // 2, photograph.shape[1])))
     under = resized(photograph, size)
-    labels = [step.title for step in steps]
-    maps = [resized_numbers(query_numbers(step.segments, queries), size) for step in steps]
-    yield Figure("merging", labels, [colored_segments(numbers, under) for numbers in maps])
-    yield Figure("panoptic", ["panoptic map"], [colored_segments(maps[-1], under)])
+    labels = [
+        f"{step.title}: {step.num_segments} segments, {step.pixels_changed} pixels changed"
+        for step in steps
+    ]
+    maps = [explained.query_numbers(step.segments.cpu().numpy()) for step in steps]
+    maps.append(_of_result(explained))
+    labels.append(f"the result: {len(explained.image.output['panoptic_seg'][1])} segments")
+    panels = [colored_segments(resized_numbers(numbers, size), under) for numbers in maps]
+    yield Figure("merging", labels, panels)
+    yield Figure("panoptic", ["panoptic map"], panels[-1:])
 
 
-def query_numbers(places: Tensor, queries: list[int]) -> np.ndarray:
-    """A map of the places among the kept queries to one of numbers among the N; -1 stays."""
-    return np.array([*queries, -1])[places.cpu().numpy()]
-
-
-def resized_numbers(numbers: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(h, w) integer -> `size`, by nearest neighbour."""
-    rows = (np.arange(size[0]) + 0.5) * numbers.shape[0] / size[0]
-    columns = (np.arange(size[1]) + 0.5) * numbers.shape[1] / size[1]
-    return numbers[rows.astype(int)[:, None], columns.astype(int)]
+def _of_result(explained: Explained) -> np.ndarray:
+    """(H', W'): what the model gave, each segment with the number that it has in the last step."""
+    ids = explained.image["panoptic_seg"].cpu().numpy()
+    numbers = explained.query_numbers(explained.steps[-1].segments.cpu().numpy())
+    number_of_id = dict(zip(ids.ravel().tolist(), numbers.ravel().tolist()))
+    return np.array([number_of_id.get(id_, -1) for id_ in range(ids.max() + 1)])[ids]
 
 
 def verdict_figure(maps: dict[str, np.ndarray], photograph: np.ndarray) -> Figure:
@@ -195,7 +207,7 @@ def _mask_head_figures(image: ImageTrace, query: int, row: int) -> list[Figure]:
         ]
         panels = [resized(magnitude(tensors[name]), size) for name in names]
         if level == len(_LEVELS) - 1:
-            labels.append("mask logits")
+            labels.append("mask: the logits' sigmoid")
             panels.append(resized(relative(tensors["out_lay"].sigmoid(), 1.0), size))
         figures.append(Figure(f"query-{query:03d}-steps{level}", labels, panels))
     return figures

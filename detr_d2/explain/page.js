@@ -43,6 +43,7 @@ function draw(slot, name) {
   slot.classList.toggle("cells", figure.cells);
   slot.classList.toggle("over", figure.over);
   slot.classList.toggle("one", figure.n === 1);
+  slot.style.setProperty("--columns", figure.n > 5 ? 4 : Math.max(figure.n, 3));
   slot.style.setProperty("--strip", `url(${figure.src})`);
   for (let i = 0; i < figure.n; i++) {
     slot.append(panelOf(figure, i, "perQuery" in slot.dataset ? data.kept[i] : undefined));

@@ -4,6 +4,7 @@ from colorsys import hls_to_rgb
 
 import numpy as np
 import torch
+from matplotlib import colormaps
 from PIL import Image
 from torch import Tensor
 
@@ -56,6 +57,16 @@ def color_of(number: int) -> tuple[int, int, int]:
     return tuple(round(255 * x) for x in hls_to_rgb(number * 0.381966 % 1, lightness, 0.7))
 
 
+def css_color(number: int) -> str:
+    """`color_of` as CSS wants it."""
+    return "#{:02x}{:02x}{:02x}".format(*color_of(number))
+
+
+def colored_heat(heat: np.ndarray) -> np.ndarray:
+    """(h, w) in 0..1 -> (h, w, 3) uint8: black, red, yellow."""
+    return (colormaps["inferno"](heat)[..., :3] * 255).astype(np.uint8)
+
+
 def colored_segments(numbers: np.ndarray, image: np.ndarray) -> np.ndarray:
     """Lay colours over an image.
 
@@ -83,3 +94,10 @@ def resized(picture: np.ndarray, size: tuple[int, int], nearest: bool = False) -
 def size_of_width(size: tuple[int, int], width: int) -> tuple[int, int]:
     """(height, width) of the proportions of `size`."""
     return max(1, round(size[0] * width / size[1])), width
+
+
+def resized_numbers(numbers: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(h, w) integer -> `size`, by nearest neighbour."""
+    rows = (np.arange(size[0]) + 0.5) * numbers.shape[0] / size[0]
+    columns = (np.arange(size[1]) + 0.5) * numbers.shape[1] / size[1]
+    return numbers[rows.astype(int)[:, None], columns.astype(int)]

@@ -6,7 +6,7 @@ from html import escape
 from .ground_truth import Pair, Verdict
 from .image_trace import ImageTrace
 from .merging import MergingStep
-from .pictures import color_of
+from .pictures import css_color
 
 
 def rows(cells_of_rows: list[list], numbers: set[int] = frozenset()) -> str:
@@ -55,10 +55,6 @@ def _short(number: float | bool) -> str:
 def swatch(number: int) -> Markup:
     """A square of the colour of a query."""
     return Markup(f'<span class="swatch" style="background:{css_color(number)}"></span> ')
-
-
-def css_color(number: int) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*color_of(number))
 
 
 def query_list(image: ImageTrace, labels: list[str]) -> str:

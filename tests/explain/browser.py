@@ -55,9 +55,7 @@ class Browser:
         os.close(answers)
         targets = self.command("Target.getTargets")["targetInfos"]
         page = next(target for target in targets if target["type"] == "page")
-        attached = self.command(
-            "Target.attachToTarget", targetId=page["targetId"], flatten=True
-        )
+        attached = self.command("Target.attachToTarget", targetId=page["targetId"], flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.command(f"{domain}.enable")
