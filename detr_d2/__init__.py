@@ -1,7 +1,8 @@
 """DETR and panoptic DETR (Carion et al., arXiv:2005.12872) as a Detectron2 extension.
 
-Importing the package registers the meta-architectures `DETR` and `PanopticDETR`, the backbone
-`build_detr_resnet_backbone`, and the datasets `shapes_panoptic_{train,val}`.
+Importing the package registers the meta-architectures `DETR`, `PanopticDETR` and
+`UnifiedPanopticFPN`, the backbones `build_detr_resnet_backbone` and
+`build_detr_resnet_fpn_backbone`, and the datasets `shapes_panoptic_{train,val}`.
 """
 
 from importlib.util import find_spec

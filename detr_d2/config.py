@@ -16,6 +16,11 @@ def add_detr_config(cfg: CfgNode) -> None:
     _add_solver(cfg)
 
 
+def is_panoptic_fpn(cfg: CfgNode) -> bool:
+    """Whether the model is Panoptic FPN, which is fed and evaluated in its own way."""
+    return cfg.MODEL.META_ARCHITECTURE == "UnifiedPanopticFPN"
+
+
 def _add_model(cfg: CfgNode) -> None:
     cfg.MODEL.DETR = CfgNode()
     detr = cfg.MODEL.DETR
@@ -44,6 +49,11 @@ def _add_model(cfg: CfgNode) -> None:
 
 def _add_panoptic(cfg: CfgNode) -> None:
     detr = cfg.MODEL.DETR
+    # The mask head's initial weights for the attention maps are this many times Kaiming's.
+    # The maps of a query sum to 1, so that their entries are about 1 / (M H/32 W/32): with 1 (as
+    # official), masks trained from random weights are the same for all queries for thousands of
+    # iterations. Some times M H/32 W/32 lets them differ from the start.
+    detr.MAPS_INIT_GAIN = 1.0
     # True: everything but the mask branch is frozen and in eval mode, and the mask branch is
     # trained alone: the second step of [DETR 4.4]. The rest comes from MODEL.WEIGHTS.
     detr.FREEZE_DETR = False
@@ -65,6 +75,10 @@ def _add_panoptic(cfg: CfgNode) -> None:
     # True: `instances` has `pred_masks`. The mask head then runs on all of these queries, not
     # only on those of the panoptic result.
     detr.INSTANCES.MASKS_ON = False
+
+    # Inference computes this many masks (of one batch) at a time: what bounds its memory. One
+    # takes about 12 MiB at 800 x 1066 pixels in float32.
+    detr.MASKS_PER_CHUNK = 32
 
 
 def _add_criterion(cfg: CfgNode) -> None:
@@ -108,5 +122,11 @@ def _add_data(cfg: CfgNode) -> None:
 
 
 def _add_solver(cfg: CfgNode) -> None:
+    # AdamW, or SGD: Detectron2's own optimiser, with all of its keys.
+    cfg.SOLVER.OPTIMIZER = "AdamW"
     # The backbone's learning rate is BASE_LR times this. [official: 1e-5 against 1e-4]
     cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1
+
+    # What SOLVER.AMP.ENABLED trains in: float16 (on a GPU) or bfloat16 (on a GPU or the CPU).
+    # Boxes, matching and losses stay in float32.
+    cfg.SOLVER.AMP.PRECISION = "float16"

@@ -29,9 +29,18 @@ def draw_panoptic(
 
 
 def draw_boxes(
-    image: np.ndarray, boxes: Boxes, classes: list[int], scores: list[float] | None, metadata
+    image: np.ndarray,
+    boxes: Boxes,
+    classes: list[int],
+    scores: list[float] | None,
+    metadata: Metadata,
+    masks: torch.Tensor | None = None,
 ) -> np.ndarray:
-    """Draw boxes (pixels of the image) with their classes, and scores where there are any."""
+    """Draw boxes (pixels of the image) with their classes, and scores and masks if there are any.
+
+    Args:
+        masks: (N, H, W) bool.
+    """
     labels = [metadata.thing_classes[c] for c in classes]
     if scores is not None:
         labels = [f"{label} {score:.0%}" for label, score in zip(labels, scores)]
@@ -39,9 +48,27 @@ def draw_boxes(
     assigned = None if colors is None else [np.array(colors[c]) / 255 for c in classes]
     visualizer = _visualizer(image, metadata)
     drawn = visualizer.overlay_instances(
-        boxes=boxes.tensor.cpu(), labels=labels, assigned_colors=assigned
+        boxes=boxes.tensor.cpu(),
+        labels=labels,
+        masks=None if masks is None else masks.cpu().numpy(),
+        assigned_colors=assigned,
     )
     return drawn.get_image()
+
+
+def draw_stuff(
+    image: np.ndarray, sem_seg: torch.Tensor, stuff: list[int], metadata: Metadata
+) -> np.ndarray:
+    """Lay the map of stuff that Panoptic FPN is fed over an image.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        sem_seg: (H, W) integer, k + 1 at the class stuff[k]; all else is left as it is.
+    """
+    shown = torch.full_like(sem_seg, len(metadata.stuff_classes))  # no class, so not drawn
+    for number, class_ in enumerate(stuff, 1):
+        shown[sem_seg == number] = class_
+    return _visualizer(image, metadata).draw_sem_seg(shown, alpha=0.6).get_image()
 
 
 def draw_prediction(

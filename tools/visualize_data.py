@@ -7,7 +7,9 @@ from pathlib import Path
 from detectron2.data import MetadataCatalog
 from tqdm import tqdm
 
-from detr_d2.drawing import draw_boxes, draw_panoptic, side_by_side
+from detr_d2.classes import panoptic_classes
+from detr_d2.config import is_panoptic_fpn
+from detr_d2.drawing import draw_boxes, draw_panoptic, draw_stuff, side_by_side
 from detr_d2.engine import Trainer, setup_cfg
 from detr_d2.engine.tools import run_tool, save_picture
 
@@ -22,6 +24,7 @@ def main() -> None:
 
     cfg = setup_cfg(args.config_file, args.opts)
     metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
+    of_dataset = panoptic_classes(cfg) if is_panoptic_fpn(cfg) else None
     inputs = (x for batch in Trainer.build_train_loader(cfg) for x in batch)
     for number, x in zip(tqdm(range(args.limit), "Drawing"), inputs):
         image = x["image"].permute(1, 2, 0).numpy()
@@ -29,10 +32,17 @@ def main() -> None:
             image = image[:, :, ::-1]
         instances = x["instances"]
         classes = instances.gt_classes.tolist()
+        masks = None
+        if of_dataset is not None:
+            classes = [of_dataset.things[number] for number in classes]
+            masks = instances.gt_masks.tensor
         pictures = [
             (f"{Path(x['file_name']).name}, {image.shape[1]} x {image.shape[0]}", image),
-            ("boxes", draw_boxes(image, instances.gt_boxes, classes, None, metadata)),
+            ("boxes", draw_boxes(image, instances.gt_boxes, classes, None, metadata, masks)),
         ]
+        if of_dataset is not None:
+            stuff = draw_stuff(image, x["sem_seg"], of_dataset.stuff, metadata)
+            pictures.append(("stuff", stuff))
         if "segment_map" in x:
             things = metadata.thing_dataset_id_to_contiguous_id.values()
             infos = [

@@ -1,7 +1,13 @@
 from .dataset_mapper import PanopticDatasetMapper
+from .panoptic_fpn_mapper import PanopticFPNDatasetMapper
 from .registration import register_from_config, register_panoptic_dataset
 from .shapes import register_shapes
 
 register_shapes()
 
-__all__ = ["PanopticDatasetMapper", "register_from_config", "register_panoptic_dataset"]
+__all__ = [
+    "PanopticDatasetMapper",
+    "PanopticFPNDatasetMapper",
+    "register_from_config",
+    "register_panoptic_dataset",
+]

@@ -48,8 +48,8 @@ class PanopticDatasetMapper:
             The dict with `height`, `width` of the original, and
 
             * image: (3, h, w) uint8.
-            * instances: T Instances with `gt_boxes` (pixels) and `gt_classes`, of the segments
-              that the augmentation has left pixels of.
+            * instances: T Instances with `gt_boxes` (pixels), `gt_classes` and `gt_is_crowd`, of
+              the segments that the augmentation has left pixels of.
             * segment_map: (h, w) int32, t + 1 at instance t, 0 at VOID.
 
         Raises:
@@ -79,6 +79,8 @@ class PanopticDatasetMapper:
         instances.gt_boxes = Boxes(torch.from_numpy(boxes))
         classes = [segments_info[segment]["category_id"] for segment in present]
         instances.gt_classes = torch.tensor(classes, dtype=torch.int64)
+        crowds = [bool(segments_info[segment].get("iscrowd", 0)) for segment in present]
+        instances.gt_is_crowd = torch.tensor(crowds, dtype=torch.bool)
         # Segments that are gone leave no gap in the numbers.
         renumber = np.zeros(len(segments_info) + 1, dtype=np.int32)
         renumber[present + 1] = np.arange(1, len(present) + 1)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ..config import add_detr_config
+from ..classes import classes_of_metadata
+from ..config import add_detr_config, is_panoptic_fpn
 from ..data import register_from_config
 from ..errors import UserError
 
@@ -32,15 +33,34 @@ def setup_cfg(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
 
 
 def check_num_classes(cfg: CfgNode, name: str) -> None:
-    """Check MODEL.DETR.NUM_CLASSES against the classes of dataset `name`."""
+    """Check the numbers of classes in `cfg` against the classes of dataset `name`."""
     if name not in DatasetCatalog.list():
         raise UserError(
             f"There is no dataset {name}: name a registered one in DATASETS, or give its paths in "
             "DATASETS.REGISTER."
         )
+    if is_panoptic_fpn(cfg):
+        return _check_panoptic_fpn(cfg, name)
     classes = MetadataCatalog.get(name).get("thing_classes")
     if classes is not None and len(classes) != cfg.MODEL.DETR.NUM_CLASSES:
         raise UserError(
             f"Dataset {name} has {len(classes)} classes, but MODEL.DETR.NUM_CLASSES is "
             f"{cfg.MODEL.DETR.NUM_CLASSES}: set MODEL.DETR.NUM_CLASSES {len(classes)}."
         )
+
+
+def _check_panoptic_fpn(cfg: CfgNode, name: str) -> None:
+    classes = classes_of_metadata(name)
+    if classes is None or not classes.things:
+        raise UserError(
+            f"Dataset {name} has no things, which Panoptic FPN cannot be built without: use "
+            "MODEL.META_ARCHITECTURE PanopticDETR, or a panoptic dataset that has some."
+        )
+    wanted = {"ROI_HEADS": len(classes.things), "SEM_SEG_HEAD": len(classes.stuff) + 1}
+    for head, number in wanted.items():
+        if number != cfg.MODEL[head].NUM_CLASSES:
+            raise UserError(
+                f"Dataset {name} has {len(classes.things)} things and {len(classes.stuff)} stuff "
+                f"classes, but MODEL.{head}.NUM_CLASSES is {cfg.MODEL[head].NUM_CLASSES}: set "
+                f"MODEL.{head}.NUM_CLASSES {number}."
+            )

@@ -1,6 +1,7 @@
 """AdamW with a rate of its own for the backbone, and the gradient of the whole model clipped."""
 
 import torch
+from detectron2 import solver as detectron2_solver
 from detectron2.config import CfgNode
 from detectron2.solver import get_default_optimizer_params
 from torch import nn
@@ -9,8 +10,12 @@ from ..errors import UserError
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """AdamW from `SOLVER`; weight decay applies to all parameters. [DETR A.4]"""
+    """AdamW from `SOLVER`, whose weight decay applies to all parameters, or SGD. [DETR A.4]"""
     solver = cfg.SOLVER
+    if solver.OPTIMIZER == "SGD":
+        return detectron2_solver.build_optimizer(cfg, model)
+    if solver.OPTIMIZER != "AdamW":
+        raise UserError(f"SOLVER.OPTIMIZER is {solver.OPTIMIZER}: set AdamW or SGD.")
     parameters = get_default_optimizer_params(
         model,
         base_lr=solver.BASE_LR,

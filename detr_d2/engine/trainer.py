@@ -1,6 +1,7 @@
 """Detectron2's training loop with DETR's data, optimiser and evaluators."""
 
 import logging
+import warnings
 
 from detectron2.data import (
     DatasetMapper,
@@ -13,18 +14,33 @@ from detectron2.engine import DefaultTrainer
 from detectron2.utils import comm
 
 from ..checkpoint import Checkpointer
+from ..config import is_panoptic_fpn
+from ..data import PanopticDatasetMapper, PanopticFPNDatasetMapper
 from ..data.augmentation import build_augmentations
 from ..data.checks import check_dataset
 from ..data.coco import require_coco
-from ..data.dataset_mapper import PanopticDatasetMapper
 from ..evaluation import build_evaluator
+from .mixed_precision import MixedPrecisionTrainer
 from .optimizer import build_optimizer
 
 logger = logging.getLogger(__name__)
 
 
 class Trainer(DefaultTrainer):
-    """`DefaultTrainer` for `DETR` and `PanopticDETR`."""
+    """`DefaultTrainer` for `DETR`, `PanopticDETR` and `UnifiedPanopticFPN`."""
+
+    def __init__(self, cfg):
+        with warnings.catch_warnings():
+            # Of Detectron2's AMPTrainer, which is made first: that it has no GPU.
+            warnings.filterwarnings("ignore", ".*GradScaler")
+            super().__init__(cfg)
+        if cfg.SOLVER.AMP.ENABLED:
+            plain = self._trainer
+            self._trainer = MixedPrecisionTrainer(
+                *(plain.model, plain.data_loader, plain.optimizer),
+                device=cfg.MODEL.DEVICE,
+                precision=cfg.SOLVER.AMP.PRECISION,
+            )
 
     @classmethod
     def build_optimizer(cls, cfg, model):
@@ -44,7 +60,8 @@ class Trainer(DefaultTrainer):
         )
         _check_on_main_process(dataset, cfg.DATASETS.TRAIN)
         if "pan_seg_file_name" in dataset[0]:
-            mapper = PanopticDatasetMapper(cfg)
+            fpn = is_panoptic_fpn(cfg)
+            mapper = PanopticFPNDatasetMapper(cfg) if fpn else PanopticDatasetMapper(cfg)
         else:
             augmentations = build_augmentations(cfg, is_train=True)
             mapper = DatasetMapper(cfg, is_train=True, augmentations=augmentations)

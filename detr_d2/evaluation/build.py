@@ -6,6 +6,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluators
 
+from ..config import is_panoptic_fpn
 from ..errors import UserError
 from .panoptic_evaluation import PanopticEvaluator
 from .thing_evaluation import ThingEvaluator
@@ -22,9 +23,11 @@ def build_evaluator(cfg: CfgNode, dataset_name: str):
             f"Dataset {dataset_name} has the evaluator_type {kind}: DETR is evaluated on "
             "'coco' and 'coco_panoptic_seg'. Set DATASETS.TEST to such a dataset."
         )
-    has_masks = cfg.MODEL.META_ARCHITECTURE == "PanopticDETR"
-    tasks = ("bbox", "segm") if has_masks and cfg.MODEL.DETR.INSTANCES.MASKS_ON else ("bbox",)
+    fpn = is_panoptic_fpn(cfg)
+    panoptic_detr = cfg.MODEL.META_ARCHITECTURE == "PanopticDETR"
+    instance_masks = fpn or (panoptic_detr and cfg.MODEL.DETR.INSTANCES.MASKS_ON)
+    tasks = ("bbox", "segm") if instance_masks else ("bbox",)
     evaluators = [ThingEvaluator(dataset_name, tasks, output_dir)]
-    if has_masks:
+    if fpn or panoptic_detr:
         evaluators.insert(0, PanopticEvaluator(dataset_name, output_dir))
     return DatasetEvaluators(evaluators)

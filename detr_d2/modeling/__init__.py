@@ -1,5 +1,5 @@
 from . import backbone, mask_head, position_encoding, transformer
-from .meta_arch import DETR, PanopticDETR
+from .meta_arch import DETR, PanopticDETR, UnifiedPanopticFPN
 from .registries import (
     ATTENTION_MAP_REGISTRY,
     MASK_HEAD_REGISTRY,
@@ -14,6 +14,7 @@ __all__ = [
     "POSITION_ENCODING_REGISTRY",
     "TRANSFORMER_REGISTRY",
     "PanopticDETR",
+    "UnifiedPanopticFPN",
     "backbone",
     "mask_head",
     "position_encoding",

@@ -79,15 +79,26 @@ class MaskHeadSmallConv(nn.Module):
 
     and conv(up(x)), a 3x3 convolution of a nearest 2x upsampling, is done without expanding x
     (`conv_of_upsampled`). Results are those of the plain computation but for rounding.
+
+    For the backward pass each layer keeps what its norm and its convolution are given, no more:
+    sums and ReLUs, whose own derivative does not need their input, are done in place.
     """
 
     @configurable
-    def __init__(self, *, d_model: int, num_maps: int, backbone_channels: tuple[int, int, int]):
+    def __init__(
+        self,
+        *,
+        d_model: int,
+        num_maps: int,
+        backbone_channels: tuple[int, int, int],
+        maps_init_gain: float = 1.0,
+    ):
         """
         Args:
             d_model: d, channels of the projected Res5.
             num_maps: M, attention maps per query.
             backbone_channels: of Res4, Res3, Res2.
+            maps_init_gain: factor on the initial weights of the maps, whose entries are small.
         """
         super().__init__()
         if d_model % 128 or (d_model + num_maps) % 8:
@@ -115,6 +126,8 @@ class MaskHeadSmallConv(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_uniform_(module.weight, a=1)
                 nn.init.zeros_(module.bias)
+        with torch.no_grad():
+            self.lay1.weight[:, d_model:] *= maps_init_gain
 
     @classmethod
     def from_config(cls, cfg, backbone_shape: dict[str, ShapeSpec]):
@@ -124,6 +137,7 @@ class MaskHeadSmallConv(nn.Module):
             "backbone_channels": tuple(
                 backbone_shape[name].channels for name in ("res4", "res3", "res2")
             ),
+            "maps_init_gain": cfg.MODEL.DETR.MAPS_INIT_GAIN,
         }
 
     def forward(
@@ -142,17 +156,18 @@ class MaskHeadSmallConv(nn.Module):
         """
         image_weight, maps_weight = self.lay1.weight.split([self.d_model, maps.shape[1]], dim=1)
         of_image = F.conv2d(projected, image_weight, self.lay1.bias, padding=1)
-        x = _repeat(of_image, counts) + F.conv2d(maps, maps_weight, padding=1)
-        x = self.gn1(x).relu()
-        x = self.gn2(self.lay2(x)).relu()
+        maps = maps.contiguous(memory_format=torch.channels_last)  # as the features are
+        x = F.conv2d(maps, maps_weight, padding=1).add_(_repeat(of_image, counts))
+        x = self.gn1(x).relu_()
+        x = self.gn2(self.lay2(x)).relu_()
         for res, adapter, conv, norm in (
             ("res4", self.adapter1, self.lay3, self.gn3),
             ("res3", self.adapter2, self.lay4, self.gn4),
             ("res2", self.adapter3, self.lay5, self.gn5),
         ):
             of_image = conv(adapter(features[res]))
-            x = _repeat(of_image, counts) + conv_of_upsampled(x, conv.weight, of_image.shape[-2:])
-            x = norm(x).relu()
+            x = conv_of_upsampled(x, conv.weight, of_image.shape[-2:])
+            x = norm(x.add_(_repeat(of_image, counts))).relu_()
         return self.out_lay(x)[:, 0]
 
 
@@ -210,5 +225,7 @@ def conv_of_upsampled(x: Tensor, weight: Tensor, size: tuple[int, int]) -> Tenso
 
 def _summed_taps(weight: Tensor) -> Tensor:
     """(C', C, 3, 3) -> (C, C', 4, 4): taps (a, b, c) to (c, b + c, a + b, a) on both axes."""
-    sums = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
-    return torch.einsum("oiab,pa,qb->iopq", weight, sums, sums)
+    for axis in (2, 3):
+        a, b, c = weight.unbind(axis)
+        weight = torch.stack((c, b + c, a + b, a), axis)
+    return weight.transpose(0, 1)

@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from detectron2 import model_zoo
 from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 
 from detr_d2 import add_detr_config
+from detr_d2.config import is_panoptic_fpn
+from detr_d2.data import register_panoptic_dataset
 from detr_d2.engine import setup_cfg
 from detr_d2.errors import UserError
 
@@ -45,7 +48,10 @@ def test_builds(file, forget_datasets):
     cfg.MODEL.DETR.ENC_LAYERS = cfg.MODEL.DETR.DEC_LAYERS = 1
     model = build_model(cfg)
     assert type(model).__name__ == cfg.MODEL.META_ARCHITECTURE
-    assert model.class_embed.out_features == cfg.MODEL.DETR.NUM_CLASSES + 1
+    if is_panoptic_fpn(cfg):
+        assert model.sem_seg_head.predictor.out_channels == cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+    else:
+        assert model.class_embed.out_features == cfg.MODEL.DETR.NUM_CLASSES + 1
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -55,7 +61,7 @@ def test_has_at_most_two_bases_and_restates_nothing(file):
         chain.append((chain[-1].parent / content["_BASE_"]).resolve())
     assert len(chain) <= 3
     if len(chain) == 1:
-        return  # Base-DETR.yaml states what is official, also where Detectron2 has the same
+        return  # the bases state what is official, also where Detectron2 has the same
 
     base = get_cfg()
     add_detr_config(base)
@@ -94,6 +100,55 @@ def test_the_official_hyper_parameters():
     assert (solver.CLIP_GRADIENTS.CLIP_VALUE, solver.IMS_PER_BATCH) == (0.1, 64)
     assert pytest.approx(300 * 118287 / 64, rel=1e-3) == solver.MAX_ITER
     assert pytest.approx((200 * 118287 / 64,), rel=1e-3) == solver.STEPS
+
+
+@pytest.mark.parametrize("name", ["R_50_1x", "R_50_3x", "R_101_3x"])
+def test_panoptic_fpn_on_coco_is_detectron2s(name):
+    """All that decides the model and its training; the datasets are the standard ones here."""
+    own = setup_cfg(str(CONFIGS / f"COCO-PanopticSegmentation/panoptic_fpn_{name}.yaml"))
+    upstream = model_zoo.get_config(f"COCO-PanopticSegmentation/panoptic_fpn_{name}.yaml")
+    for part in ("MODEL", "INPUT", "SOLVER", "TEST", "DATALOADER"):
+        differing = {
+            ".".join(key)
+            for key, value in leaves(upstream[part], (part,))
+            if value_at(own, key) != (str(value) if isinstance(value, tuple) else value)
+        }
+        assert differing <= {"MODEL.META_ARCHITECTURE"}
+
+
+@pytest.mark.parametrize(
+    "detr, fpn",
+    [
+        ("Shapes-PanopticSegmentation/panoptic_detr_R_18_narrow_dc5.yaml", "R_18_narrow"),
+        ("CamVid-PanopticSegmentation/panoptic_detr_R_18.yaml", "R_18"),
+    ],
+)
+def test_panoptic_fpn_sees_what_detr_sees(detr, fpn, forget_datasets):
+    detr = Path(detr)
+    one, other = read(str(detr)), read(str(detr.with_name(f"panoptic_fpn_{fpn}.yaml")))
+    assert one.INPUT == other.INPUT and one.DATASETS == other.DATASETS
+    assert one.MODEL.PIXEL_MEAN == other.MODEL.PIXEL_MEAN
+    assert {**one.MODEL.RESNETS, "RES5_DILATION": 1} == other.MODEL.RESNETS
+    for key in ("IMS_PER_BATCH", "OPTIMIZER", "BASE_LR", "BACKBONE_MULTIPLIER", "WEIGHT_DECAY"):
+        assert one.SOLVER[key] == other.SOLVER[key]
+
+
+def test_panoptic_fpn_names_the_numbers_of_classes_that_do_not_fit():
+    path = str(CONFIGS / "Shapes-PanopticSegmentation/panoptic_fpn_R_18_narrow.yaml")
+    with pytest.raises(UserError, match=r"4 things and 4 stuff.*SEM_SEG_HEAD\.NUM_CLASSES 5"):
+        setup_cfg(path, ["MODEL.SEM_SEG_HEAD.NUM_CLASSES", "54"])
+    with pytest.raises(UserError, match=r"ROI_HEADS\.NUM_CLASSES 4"):
+        setup_cfg(path, ["MODEL.ROI_HEADS.NUM_CLASSES", "80"])
+
+
+def test_panoptic_fpn_says_that_it_needs_things(tiny_dataset, forget_datasets):
+    folder, write = tiny_dataset
+    write(categories=[{"id": 9, "name": "road", "isthing": 0}])
+    paths = [str(folder / x) for x in ("images", "panoptic", "panoptic.json")]
+    register_panoptic_dataset("stuff_only", *paths)
+    path = str(CONFIGS / "Shapes-PanopticSegmentation/panoptic_fpn_R_18_narrow.yaml")
+    with pytest.raises(UserError, match=r"Dataset stuff_only has no things.*PanopticDETR"):
+        setup_cfg(path, ["DATASETS.TRAIN", "('stuff_only',)"])
 
 
 def test_a_wrong_number_of_classes_is_said_before_anything_is_built():

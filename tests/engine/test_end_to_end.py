@@ -17,6 +17,7 @@ import detr_d2  # noqa: F401  (registers the shapes)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIG = "configs/Shapes-PanopticSegmentation/panoptic_detr_R_18_narrow_dc5.yaml"
+FPN_CONFIG = "configs/Shapes-PanopticSegmentation/panoptic_fpn_R_18_narrow.yaml"
 TINY = [
     *("MODEL.RESNETS.STEM_OUT_CHANNELS", "16", "MODEL.RESNETS.RES2_OUT_CHANNELS", "16"),
     *("MODEL.DETR.ENC_LAYERS", "1", "MODEL.DETR.DEC_LAYERS", "2"),
@@ -148,8 +149,9 @@ def test_demo_draws_ground_truth_and_goes_on_after_a_bad_image(trained, shapes, 
     assert "bad.jpg cannot be read as an image" in log and "1 pictures" in log
 
 
-def test_visualize_data_draws_what_the_model_is_fed(shapes, tmp_path):
-    run("visualize_data", "--config-file", CONFIG, "--output", tmp_path, "--limit", 2, *TINY)
+@pytest.mark.parametrize("config", [CONFIG, FPN_CONFIG])
+def test_visualize_data_draws_what_the_model_is_fed(config, shapes, tmp_path):
+    run("visualize_data", "--config-file", config, "--output", tmp_path, "--limit", 2, *TINY)
     pictures = list(tmp_path.glob("*.png"))
     assert len(pictures) == 2 and Image.open(pictures[0]).width == 3 * 480
 

@@ -190,6 +190,23 @@ def test_refuses_widths_that_group_norm_cannot_divide(d, num_maps):
         MaskHeadSmallConv(d_model=d, num_maps=num_maps, backbone_channels=CHANNELS)
 
 
+def test_initial_gain_scales_the_weights_of_the_maps_and_nothing_else():
+    weights = []
+    for gain in (1.0, 50.0):
+        torch.manual_seed(0)
+        head = MaskHeadSmallConv(
+            d_model=D, num_maps=MAPS, backbone_channels=CHANNELS, maps_init_gain=gain
+        )
+        weights.append(head.state_dict())
+    plain, scaled = weights
+    torch.testing.assert_close(
+        scaled["lay1.weight"][:, D:], 50 * plain["lay1.weight"][:, D:], rtol=1e-6, atol=0
+    )
+    assert torch.equal(scaled["lay1.weight"][:, :D], plain["lay1.weight"][:, :D])
+    for name in plain.keys() - {"lay1.weight"}:
+        assert torch.equal(scaled[name], plain[name])
+
+
 def test_convolution_of_the_upsampled_is_interpolate_then_convolve():
     """All maps of 1 to 3 pixels a side to all sizes of 1 to 7: twofold, equal, and any other."""
     weight = torch.randn(3, 2, 3, 3).double().requires_grad_()

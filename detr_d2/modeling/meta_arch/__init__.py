@@ -1,4 +1,5 @@
 from .detr import DETR
 from .panoptic_detr import PanopticDETR
+from .panoptic_fpn import UnifiedPanopticFPN
 
-__all__ = ["DETR", "PanopticDETR"]
+__all__ = ["DETR", "PanopticDETR", "UnifiedPanopticFPN"]

@@ -1,6 +1,5 @@
 """DETR: an image goes in, N boxes with classes come out. [DETR 3]"""
 
-from collections import defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -12,6 +11,7 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
 from ..backbone import padding_mask_of, resize_padding_mask
+from ..batching import infer_by_size
 from ..boxes import relative_cxcywh
 from ..criterion import SetCriterion
 from ..matcher import Matches, Targets
@@ -37,6 +37,17 @@ class Encoded:
     projected: Tensor
     memory: Tensor
     hs: Tensor
+
+    def of_images(self, images: slice) -> "Encoded":
+        """The same for some images of the batch."""
+        mask = self.padding_mask
+        return Encoded(
+            {name: feature[images] for name, feature in self.features.items()},
+            None if mask is None else mask[images],
+            self.projected[images],
+            self.memory[images],
+            self.hs[:, images],
+        )
 
 
 @META_ARCH_REGISTRY.register()
@@ -124,10 +135,16 @@ class DETR(nn.Module):
         return self.inference(batched_inputs)
 
     def preprocess(self, batched_inputs: list[dict]) -> ImageList:
-        """Normalise the images and pad them, with zeros, at the right and the bottom."""
+        """Normalise the images and pad them, with zeros, at the right and the bottom.
+
+        Channels are last in memory, from here to the mask head: what follows keeps the format of
+        what it is given, and that is the one that convolutions are fastest in (docs/speed.md).
+        """
         images = [x["image"].to(self.device, non_blocking=True) for x in batched_inputs]
         images = [(image - self.pixel_mean) / self.pixel_std for image in images]
-        return ImageList.from_tensors(images)
+        images = ImageList.from_tensors(images)
+        images.tensor = images.tensor.contiguous(memory_format=torch.channels_last)
+        return images
 
     def encode(self, images: ImageList, all_layers: bool) -> Encoded:
         """Backbone, projection and transformer. `all_layers`: see `Transformer.forward`."""
@@ -148,9 +165,12 @@ class DETR(nn.Module):
     def predict(self, hs: Tensor) -> tuple[Tensor, Tensor]:
         """(L, B, N, d) -> logits (L, B, N, C + 1), relative (cx, cy, w, h) (L, B, N, 4).
 
-        Matching, losses and scores are computed from them, so they leave half precision here.
+        Matching, losses and scores are computed from them, so mixed precision ends here: in
+        bfloat16 a coordinate would have two or three digits. These layers are small.
         """
-        logits, boxes = self.class_embed(hs), self.bbox_embed(hs)
+        with torch.autocast(hs.device.type, enabled=False):
+            hs = hs.to(self.class_embed.weight.dtype)
+            logits, boxes = self.class_embed(hs), self.bbox_embed(hs)
         return at_least_float32(logits), at_least_float32(boxes).sigmoid()
 
     def losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
@@ -181,25 +201,16 @@ class DETR(nn.Module):
 
     @torch.no_grad()
     def inference(self, batched_inputs: list[dict]) -> list[dict]:
-        """Results of each image, which do not depend on the others of the batch.
+        """Results of each image, which do not depend on the others of the batch."""
+        return infer_by_size(self._infer_one_size, batched_inputs)
 
-        Only images of one size share a forward pass, without any padding: convolutions and
-        GroupNorm see padding, so results of padded images would depend on their neighbours.
-        """
-        indices_of_size = defaultdict(list)
-        for index, x in enumerate(batched_inputs):
-            indices_of_size[tuple(x["image"].shape[-2:])].append(index)
-        results: list[dict] = [{} for _ in batched_inputs]
-        for indices in indices_of_size.values():
-            group = [batched_inputs[index] for index in indices]
-            images = self.preprocess(group)
-            sizes = [
-                (x.get("height", size[0]), x.get("width", size[1]))
-                for x, size in zip(group, images.image_sizes)
-            ]
-            for index, result in zip(indices, self.infer(images, sizes)):
-                results[index] = result
-        return results
+    def _infer_one_size(self, batched_inputs: list[dict]) -> list[dict]:
+        images = self.preprocess(batched_inputs)
+        sizes = [
+            (x.get("height", size[0]), x.get("width", size[1]))
+            for x, size in zip(batched_inputs, images.image_sizes)
+        ]
+        return self.infer(images, sizes)
 
     def infer(self, images: ImageList, output_sizes: list[tuple[int, int]]) -> list[dict]:
         encoded = self.encode(images, all_layers=False)

@@ -1,0 +1,43 @@
+"""Which of a dataset's contiguous classes are things, and which are stuff."""
+
+from dataclasses import dataclass
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+
+from .errors import UserError
+
+
+@dataclass(frozen=True)
+class PanopticClasses:
+    """Contiguous classes of a standard panoptic dataset, each list ascending."""
+
+    things: list[int]
+    stuff: list[int]
+
+
+def panoptic_classes(cfg: CfgNode) -> PanopticClasses:
+    """The classes of the first dataset of `cfg`, as its metadata has them.
+
+    Raises:
+        UserError: where there is no dataset, or its metadata tells no things from stuff.
+    """
+    names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+    classes = classes_of_metadata(names[0]) if names else None
+    if classes is None:
+        raise UserError(
+            "Which classes are things is read off the first dataset of the configuration "
+            f"({names[0] if names else 'there is none'}), and that has no panoptic metadata: set "
+            "DATASETS.TRAIN to a registered panoptic dataset."
+        )
+    return classes
+
+
+def classes_of_metadata(name: str) -> PanopticClasses | None:
+    """The classes of dataset `name`; None where its metadata tells no things from stuff."""
+    metadata = MetadataCatalog.get(name)
+    things = metadata.get("thing_dataset_id_to_contiguous_id")
+    stuff = metadata.get("stuff_dataset_id_to_contiguous_id")
+    if things is None or stuff is None:
+        return None
+    return PanopticClasses(sorted(things.values()), sorted(stuff.values()))

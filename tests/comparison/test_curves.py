@@ -1,0 +1,62 @@
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from detr_d2.comparison.curves import draw_curves, history_of, read_metrics
+
+
+def write(folder, *lines):
+    folder.mkdir(exist_ok=True)
+    (folder / "metrics.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def step(folder, batch):
+    return SimpleNamespace(OUTPUT_DIR=str(folder), SOLVER=SimpleNamespace(IMS_PER_BATCH=batch))
+
+
+def test_two_steps_are_one_history(tmp_path):
+    write(
+        tmp_path / "one",
+        {"iteration": 19, "time": 0.5, "total_loss": 8.0},
+        {"iteration": 39, "time": 1.0, "total_loss": 6.0, "panoptic_seg/PQ": 10.0},
+    )
+    write(
+        tmp_path / "two",
+        {"iteration": 19, "time": 2.0, "total_loss": 3.0},
+        {"iteration": 19, "panoptic_seg/PQ": 40.0},
+    )
+    candidate = SimpleNamespace(cfgs=[step(tmp_path / "one", 4), step(tmp_path / "two", 2)])
+    history = history_of(candidate)
+    assert (history.iterations, history.images) == (60, 40 * 4 + 20 * 2)
+    assert history.seconds == pytest.approx(20 * 0.5 + 20 * 1.0 + 20 * 2.0)
+    assert history.losses == [(80, 8.0), (160, 6.0), (200, 3.0)]
+    assert history.qualities == [(160, 30 / 3600, 10.0), (200, 70 / 3600, 40.0)]
+
+
+def test_iterations_that_were_run_again_count_once(tmp_path):
+    write(
+        tmp_path,
+        {"iteration": 19, "time": 1.0, "total_loss": 9.0},
+        {"iteration": 39, "time": 1.0, "total_loss": 8.0},
+        {"iteration": 59, "time": 1.0, "total_loss": 7.0},
+        {"iteration": 39, "time": 3.0, "total_loss": 5.0},
+    )
+    metrics = read_metrics(tmp_path / "metrics.json")
+    assert [(i, m["total_loss"]) for i, m in metrics] == [(19, 9.0), (39, 5.0)]
+    candidate = SimpleNamespace(cfgs=[step(tmp_path, 1)])
+    assert history_of(candidate).seconds == 20 * 1.0 + 20 * 3.0
+
+
+def test_no_metrics_no_history(tmp_path):
+    assert history_of(SimpleNamespace(cfgs=[step(tmp_path, 1)])) is None
+
+
+def test_curves_have_a_line_for_each(tmp_path):
+    lines = [{"iteration": i, "time": 1.0, "total_loss": 1.0 + i} for i in range(3)]
+    write(tmp_path, *lines, {"iteration": 2, "panoptic_seg/PQ": 50.0})
+    history = history_of(SimpleNamespace(cfgs=[step(tmp_path, 1)]))
+    quality, loss = draw_curves({"a": history, "b": history}).axes
+    assert [line.get_label() for line in quality.lines] == ["a", "b"]
+    assert loss.lines[0].get_ydata().tolist() == [1.0, 1.5, 2.0]  # means of 1, 2, 3 so far
+    assert quality.lines[0].get_ydata().tolist() == [50.0]
