@@ -49,7 +49,7 @@ def shapes() -> Path:
     return folder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def randomise():
     """A function that redraws biases and norms: zeros and ones would hide mistakes."""
 
@@ -63,7 +63,7 @@ def randomise():
     return redraw
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def build_model():
     """A function that builds a small model by way of the configuration and the registry."""
 
@@ -98,7 +98,7 @@ def build_model():
     return build
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def draw_input():
     """A function that draws an image of noise with vertical stripes for segments."""
 

@@ -98,7 +98,7 @@ def query_figures(image: ImageTrace, query: int, looked_at: bool, row: int | Non
 def mask_figures(explained: Explained) -> Iterator[Figure]:
     """Mask logits of the kept queries, and how they become the panoptic map."""
     queries, steps, photograph = explained.kept, explained.steps, explained.photograph
-    if not queries:
+    if not steps:
         return
     logits = explained.image["full_mask_logits"]
     size = size_of_width(logits.shape[-2:], _LOGITS_WIDTH)

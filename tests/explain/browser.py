@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -14,6 +15,16 @@ NAMES = (
     "google-chrome",
     "chrome-headless-shell",
 )
+
+# Chromium reads from descriptor 3 and writes to 4.
+_WITH_PIPES = """
+import os, sys
+from fcntl import F_DUPFD, fcntl
+commands, answers = (fcntl(int(number), F_DUPFD, 10) for number in sys.argv[1:3])
+os.dup2(commands, 3)
+os.dup2(answers, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def find_browser() -> str | None:
@@ -40,8 +51,7 @@ class Browser:
         commands, self._write = os.pipe()
         self._read, answers = os.pipe()
         command = [
-            # Chromium reads from descriptor 3 and writes to 4.
-            *("sh", "-c", f'exec "$@" 3<&{commands} 4>&{answers}', "sh"),
+            *(sys.executable, "-S", "-c", _WITH_PIPES, str(commands), str(answers)),
             *(find_browser(), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
             *("--remote-debugging-pipe", f"--user-data-dir={self._profile.name}", "about:blank"),
         ]
