@@ -1,6 +1,7 @@
 """What a training wrote to its metrics.json, read and drawn."""
 
 import json
+import re
 from collections import defaultdict
 from itertools import takewhile
 from pathlib import Path
@@ -20,8 +21,8 @@ _PANELS = [
     ("class loss", {"loss_ce": "-"}, True),
     ("box loss, L1", {"loss_bbox": "-"}, True),
     ("box loss, GIoU", {"loss_giou": "-"}, True),
-    ("mask loss, focal", {"loss_mask": "-"}, True),
-    ("mask loss, dice", {"loss_dice": "-"}, True),
+    ("mask loss", {"loss_mask": "-"}, True),
+    ("dice loss", {"loss_dice": "-"}, True),
     ("matched queries of a wrong class, %", {"class_error": "-"}, False),
     ("learning rate", {"lr": "-"}, False),
     (
@@ -103,6 +104,7 @@ def draw_curves(runs: dict[str, Curves]) -> Figure:
     """
     known = set().union(*runs.values())
     panels = [panel for panel in _PANELS if known & panel[1].keys()]
+    panels += _panels_of_other_losses(known)
     if not panels:
         raise UserError(f"There is no loss, learning rate or PQ in {', '.join(runs)} to draw.")
     columns = min(_COLUMNS, len(panels))
@@ -124,6 +126,13 @@ def draw_curves(runs: dict[str, Curves]) -> Figure:
     handles = [Line2D([], [], color=f"C{n}", label=run) for n, run in enumerate(runs)]
     figure.legend(handles=handles, loc="outside upper left", ncols=columns)
     return figure
+
+
+def _panels_of_other_losses(known: set[str]) -> list[tuple]:
+    """Those of other models; those of single decoder layers end in a number and are left out."""
+    shown = {name for _, styles, _ in _PANELS for name in styles}
+    others = sorted(name for name in known - shown if re.fullmatch(r"loss_[a-z_]*[a-z]", name))
+    return [(name, {name: "-"}, True) for name in others]
 
 
 def _draw_panel(axes: Axes, runs: dict[str, Curves], styles: dict[str, str]) -> None:

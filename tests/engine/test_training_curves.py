@@ -96,6 +96,12 @@ def test_a_panel_shows_every_run_that_has_its_metric():
     assert [text.get_text() for text in legend.get_texts()] == ["some", "other"]
 
 
+def test_losses_of_other_models_have_panels_and_those_of_single_layers_have_none():
+    curves = {name: [(0, 1.0)] for name in ("loss_rpn_cls", "loss_ce", "loss_ce_0", "time")}
+    panels = [axes.get_title() for axes in draw_curves({"some": curves}).axes]
+    assert panels == ["class loss", "loss_rpn_cls"]
+
+
 def test_figures_are_written_by_their_suffix(tmp_path):
     figure = draw_curves({"some": {"total_loss": [(0, 3.0), (9, 2.0)]}})
     save_figure(figure, tmp_path / "new" / "a.png")
