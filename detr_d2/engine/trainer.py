@@ -5,13 +5,16 @@ import warnings
 
 from detectron2.data import (
     DatasetMapper,
+    MetadataCatalog,
     build_detection_test_loader,
     build_detection_train_loader,
     get_detection_dataset_dicts,
 )
 from detectron2.data.samplers import TrainingSampler
 from detectron2.engine import DefaultTrainer
+from detectron2.evaluation import DatasetEvaluators
 from detectron2.utils import comm
+from detectron2.utils.events import has_event_storage
 
 from ..checkpoint import Checkpointer
 from ..config import is_panoptic_fpn
@@ -22,6 +25,7 @@ from ..data.coco import require_coco
 from ..evaluation import build_evaluator
 from .mixed_precision import MixedPrecisionTrainer
 from .optimizer import build_optimizer
+from .sample_pictures import SamplePictures
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +88,13 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg, dataset_name):
-        return build_evaluator(cfg, dataset_name)
+        """The dataset's metrics and, during training, sample pictures on the main process."""
+        evaluator = build_evaluator(cfg, dataset_name)
+        if not (has_event_storage() and comm.is_main_process()):
+            return evaluator
+        metadata = MetadataCatalog.get(dataset_name)
+        pictures = SamplePictures(dataset_name, metadata, cfg.MODEL.DETR.PANOPTIC.SCORE_THRESHOLD)
+        return DatasetEvaluators([evaluator, pictures])
 
     def build_hooks(self):
         # DefaultTrainer's constructor makes a checkpointer just before the hooks that use it.
