@@ -4,7 +4,6 @@
 import sys
 
 from detectron2.engine import default_argument_parser, default_setup, launch
-from detectron2.evaluation import print_csv_format
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
@@ -25,10 +24,7 @@ def main(args):
     Checkpointer.from_config(cfg, model, cfg.OUTPUT_DIR).resume_or_load(
         cfg.MODEL.WEIGHTS, resume=args.resume
     )
-    results = Trainer.test(cfg, model)
-    if comm.is_main_process():
-        print_csv_format(results)
-    return results
+    return Trainer.test(cfg, model)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ CATEGORIES = [
     {"id": 13, "name": "dots", "isthing": 0, "color": [190, 153, 153]},
     {"id": 14, "name": "plain", "isthing": 0, "color": [150, 150, 150]},
 ]
-IMAGES_OF_SPLIT = {"train": 4000, "val": 200}
+IMAGES_OF_SPLIT = {"train": 12000, "val": 200}
 SIDES = (80, 96, 112)  # pixels
 _THINGS = [c["id"] for c in CATEGORIES if c["isthing"]]
 _STUFF = [c["id"] for c in CATEGORIES if not c["isthing"]]
