@@ -12,7 +12,7 @@ def test_worst_first_with_escaped_names_and_pictures_beside(tmp_path):
     rng = np.random.default_rng(2)
     first, second = (random_pair(rng, 40, 60) for _ in range(2))
     perfect = (*second[:2], *second[:2])
-    truth_json, found_json, truth_root, _ = write_files(tmp_path, [perfect, first])
+    truth_json, _, truth_root, _ = write_files(tmp_path, [perfect, first])
     (tmp_path / "found").rename(tmp_path / "panoptic")
     (tmp_path / "found.json").rename(tmp_path / "predictions.json")
     content = json.loads((tmp_path / "truth.json").read_text())
