@@ -5,7 +5,10 @@ setup(
     version="0.1.0",
     description="DETR and panoptic DETR as a Detectron2 extension",
     packages=find_packages(include=["detr_d2", "detr_d2.*"]),
-    package_data={"detr_d2.explain": ["*.html", "*.css", "*.js"]},  # the templates of its page
+    package_data={  # the templates of the pages
+        "detr_d2.evaluation": ["*.html"],
+        "detr_d2.explain": ["*.html", "*.css", "*.js"],
+    },
     python_requires=">=3.10",
     # Detectron2 and panopticapi have no release of their own on PyPI and come first: see the
     # README, or `make env`. `import detr_d2` says so where they are missing.

@@ -1,14 +1,21 @@
 """Hand-computed PQ of one 4x6 image (see `tiny_dataset`), and of broken predictions."""
 
+import json
 import math
+import socket
 
+import numpy as np
 import pytest
 import torch
+import torch.multiprocessing as mp
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from panoptic_maps import CATEGORIES, random_pair, write_files
 
 from detr_d2.data import register_panoptic_dataset
+from detr_d2.data.panoptic_map import read_panoptic_png
 from detr_d2.errors import UserError
 from detr_d2.evaluation.panoptic_evaluation import PanopticEvaluator
+from detr_d2.evaluation.panoptic_files import PanopticGroundTruth, evaluate_files
 
 
 @pytest.fixture
@@ -22,7 +29,7 @@ def evaluate(tiny_dataset, tmp_path):
         registered.append("judged")
         evaluator = PanopticEvaluator("judged", str(tmp_path / "out"))
         evaluator.reset()
-        seg = torch.tensor(panoptic_seg, dtype=torch.int32)
+        seg = torch.as_tensor(panoptic_seg)
         inputs = [{"image_id": 5, "file_name": "a.png"}]
         evaluator.process(inputs, [{"panoptic_seg": (seg, segments_info)}])
         return evaluator.evaluate()["panoptic_seg"]
@@ -93,3 +100,141 @@ def test_images_without_prediction_are_named(tiny_dataset, tmp_path):
     finally:
         DatasetCatalog.remove("unjudged")
         MetadataCatalog.remove("unjudged")
+
+
+@pytest.mark.parametrize("yes, no", [(np.bool_(True), np.bool_(False)), (1, 0)])
+def test_isthing_may_be_a_number(evaluate, yes, no):
+    assert evaluate(PREDICTION, [{**CAR, "isthing": yes}, {**ROAD, "isthing": no}])["PQ"] > 80
+
+
+def test_a_score_may_be_a_tensor(evaluate, tmp_path):
+    evaluate(PREDICTION, [{**CAR, "score": torch.tensor(0.5)}, ROAD])
+    predictions = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert predictions["annotations"][0]["segments_info"][0]["score"] == 0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
+def test_a_map_may_have_any_integer_type(evaluate, dtype):
+    assert evaluate(torch.tensor(PREDICTION, dtype=dtype), [CAR, ROAD])["PQ"] == pytest.approx(82.5)
+
+
+@pytest.mark.parametrize("changed", [torch.tensor(PREDICTION) * 0.5, torch.full((4, 6), 2**24)])
+def test_a_map_that_no_png_can_hold_is_refused(evaluate, changed):
+    with pytest.raises(UserError, match=r"Image 5: .* integers below 2\^24"):
+        evaluate(changed, [CAR, ROAD])
+
+
+def test_segments_without_pixels_and_pixels_without_a_segment(evaluate, tmp_path):
+    results = evaluate(PREDICTION, [CAR, {**ROAD, "id": 6}])
+    assert (results["PQ-car"], results["PQ-road"]) == pytest.approx((75, 0))
+    out = tmp_path / "out"
+    written = json.loads((out / "predictions.json").read_text())["annotations"][0]
+    assert [info["id"] for info in written["segments_info"]] == [1]
+    assert np.unique(read_panoptic_png(str(out / "panoptic" / "a.png"))).tolist() == [0, 1]
+    assert len(json.loads((out / "panoptic_quality.json").read_text())["remarks"]) == 2
+
+
+def test_ground_truth_without_iscrowd_and_with_wrong_areas(evaluate, tiny_dataset):
+    _, write = tiny_dataset
+    annotation = write()["annotations"][0]
+    for info in annotation["segments_info"]:
+        del info["iscrowd"]
+        info["area"] /= 10
+    write(annotations=[annotation])
+    assert evaluate(PREDICTION, [CAR, ROAD])["PQ"] == pytest.approx(82.5)
+
+
+def test_a_class_that_the_dataset_does_not_have_is_named(evaluate):
+    with pytest.raises(UserError, match="image 5: the model found the class 7 as stuff"):
+        evaluate(PREDICTION, [CAR, {**ROAD, "category_id": 7}])
+
+
+def test_the_json_holds_the_table(evaluate, tmp_path):
+    results = evaluate(PREDICTION, [CAR, ROAD])
+    report = json.loads((tmp_path / "out" / "panoptic_quality.json").read_text())
+    assert 100 * report["averages"]["all"]["pq"] == pytest.approx(results["PQ"])
+    assert report["averages"]["large"]["pq"] is None and math.isnan(results["PQ_large"])
+    assert results["PQ_small"] == pytest.approx(82.5)
+    (image,) = report["images"]
+    assert (image["image_id"], image["tp"], image["fp"], image["fn"]) == (5, 2, 0, 0)
+    road = {c["name"]: c for c in report["classes"]}["road"]
+    assert (road["pq"], road["tp"], road["isthing"]) == (pytest.approx(0.9), 1, False)
+
+
+@pytest.fixture
+def street(tmp_path):
+    """Four images in sub-folders whose base names are equal, and predictions of them."""
+    rng = np.random.default_rng(1)
+    pairs = [random_pair(rng, 30, 50) for _ in range(4)]
+    paths = write_files(tmp_path / "street", pairs, "{}/same.png")
+    return paths, pairs
+
+
+def process(evaluator: PanopticEvaluator, pairs: list[tuple], image_ids: list[int]) -> None:
+    classes = {c["id"]: i for i, c in enumerate(CATEGORIES)}  # things come first there as well
+    for i in image_ids:
+        infos = [
+            {
+                "id": info["id"],
+                "category_id": classes[info["category_id"]],
+                "isthing": info["category_id"] < 9,
+            }
+            for info in pairs[i][3]
+        ]
+        output = {"panoptic_seg": (torch.from_numpy(pairs[i][2].astype(np.int32)), infos)}
+        evaluator.process([{"image_id": i, "file_name": f"{i}/same.jpg"}], [output])
+
+
+def evaluate_street(paths, pairs, out: str, image_ids: list[int]):
+    if "street" not in DatasetCatalog.list():
+        register_panoptic_dataset("street", "images", paths[2], paths[0])
+    try:
+        evaluator = PanopticEvaluator("street", out)
+        process(evaluator, pairs, image_ids)
+        return evaluator.evaluate()
+    finally:
+        DatasetCatalog.remove("street")
+        MetadataCatalog.remove("street")
+
+
+def test_equal_base_names_do_not_overwrite_each_other(street, tmp_path):
+    paths, pairs = street
+    out = tmp_path / "out"
+    results = evaluate_street(paths, pairs, str(out), [0, 1, 2, 3])["panoptic_seg"]
+    for i, pair in enumerate(pairs):
+        assert (read_panoptic_png(str(out / "panoptic" / str(i) / "same.png")) == pair[2]).all()
+    truth = PanopticGroundTruth(paths[0], paths[2])
+    written = (str(out / "predictions.json"), str(out / "panoptic"))
+    for files in (paths[1::2], written):
+        quality, _ = evaluate_files(truth, *files, progress=False)
+        assert 100 * quality.per_class().mean().pq == pytest.approx(results["PQ"], abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "image_ids, sentence",
+    [
+        ([0, 1, 3], "1 of 4 images of street have no prediction, image 2"),
+        ([0, 1, 2, 2, 3], "1 images of street were predicted more than once, image 2"),
+    ],
+)
+def test_incomplete_and_repeated_predictions_are_refused(street, tmp_path, image_ids, sentence):
+    with pytest.raises(UserError, match=sentence):
+        evaluate_street(*street, str(tmp_path / "out"), image_ids)
+
+
+def evaluate_half(rank: int, port: int, street, out: str, queue) -> None:
+    address = f"tcp://127.0.0.1:{port}"
+    torch.distributed.init_process_group("gloo", address, rank=rank, world_size=2)
+    queue.put(evaluate_street(*street, out, [[0, 2], [1, 3]][rank]))
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_score_as_one(street, tmp_path):
+    one = evaluate_street(*street, str(tmp_path / "one"), [0, 1, 2, 3])
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    queue = mp.get_context("spawn").SimpleQueue()
+    mp.spawn(evaluate_half, (port, street, str(tmp_path / "two"), queue), nprocs=2)
+    (two,) = (x for x in (queue.get(), queue.get()) if x is not None)
+    assert two["panoptic_seg"] == pytest.approx(one["panoptic_seg"], abs=1e-9, nan_ok=True)

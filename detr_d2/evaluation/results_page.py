@@ -1,0 +1,178 @@
+"""A page of predictions beside their ground truth, worst first."""
+
+import os
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectron2.data import Metadata
+from detectron2.data.detection_utils import read_image
+from PIL import Image
+from tqdm import tqdm
+
+from ..data.files import join_inside, read_json
+from ..data.panoptic_map import read_panoptic_png
+from ..data.registration import metadata_of
+from ..drawing import draw_panoptic
+from ..errors import UserError
+from .panoptic_files import ImageResult, PanopticGroundTruth, evaluate_files
+from .panoptic_quality import Segments
+from .panoptic_report import averages
+
+MISTAKES = {"missed": (215, 25, 28), "false": (253, 174, 0), "wrong class": (123, 50, 148)}
+_TEMPLATE = Path(__file__).with_name("results_page.html")
+
+
+def write_results_page(
+    image_root: str,
+    panoptic_root: str,
+    panoptic_json: str,
+    predictions: str,
+    output: str,
+    limit: int,
+) -> int:
+    """Write `index.html` to `output`, and `images/` beside it.
+
+    Args:
+        image_root, panoptic_root, panoptic_json: of the ground truth.
+        predictions: a folder with `predictions.json` and `panoptic/`, as the evaluator writes.
+        limit: images to draw, from the lowest PQ.
+
+    Returns:
+        The number of images drawn.
+    """
+    truth = PanopticGroundTruth(panoptic_json, panoptic_root)
+    found_root, found_json = (
+        os.path.join(predictions, x) for x in ("panoptic", "predictions.json")
+    )
+    quality, results = evaluate_files(truth, found_json, found_root)
+    # Images without any segment have no PQ and come last.
+    results.sort(key=lambda result: np.nan_to_num(result.match.quality().pq, nan=2))
+    name_of = {image["id"]: image["file_name"] for image in read_json(panoptic_json)["images"]}
+    found_of = {a["image_id"]: a for a in read_json(found_json)["annotations"]}
+    metadata = Metadata(name=panoptic_json, **metadata_of(truth.categories, panoptic_json))
+
+    articles = []
+    for number, result in enumerate(tqdm(results[:limit], "Drawing")):
+        if result.image_id not in name_of:
+            raise UserError(f"{panoptic_json}: image {result.image_id} is not in `images`: add it.")
+        name = name_of[result.image_id]
+        image = read_image(join_inside(image_root, name, panoptic_json), "RGB")
+        maps = []
+        for root, file_name in (
+            (panoptic_root, result.file_name),
+            (found_root, found_of[result.image_id]["file_name"]),
+        ):
+            maps.append(read_panoptic_png(join_inside(root, file_name, panoptic_json)))
+        pictures = {
+            "photograph": image,
+            "ground truth": _draw(image, maps[0], result.match.truth, metadata),
+            "prediction": _draw(image, maps[1], result.match.found, metadata),
+            "mistakes": draw_mistakes(image, *maps, result),
+        }
+        paths = {}
+        for title, picture in pictures.items():
+            paths[title] = f"images/{number:05d}-{title.replace(' ', '-')}.jpg"
+            _save(picture, Path(output) / paths[title])
+        articles.append(_article(number, name, result, paths, truth.categories))
+
+    average, classes = averages(quality, truth.categories)["all"]
+    summary = (
+        f"{len(results)} images, {classes} classes: PQ {100 * average.pq:.1f}, "
+        f"SQ {100 * average.sq:.1f}, RQ {100 * average.rq:.1f}. "
+        f"Shown: {len(articles)}, the lowest PQ first."
+    )
+    page = _TEMPLATE.read_text(encoding="utf-8")
+    for key, text in (
+        ("TITLE", escape(f"Panoptic results on {os.path.basename(panoptic_json)}")),
+        ("SUMMARY", escape(summary)),
+        ("ARTICLES", "\n".join(articles)),
+    ):
+        page = page.replace(f"<!-- {key} -->", text)
+    unfinished = Path(output) / ".index.html.unfinished"
+    Path(output).mkdir(parents=True, exist_ok=True)
+    unfinished.write_text(page, encoding="utf-8")
+    os.replace(unfinished, Path(output) / "index.html")
+    return len(articles)
+
+
+def draw_mistakes(
+    image: np.ndarray, truth_map: np.ndarray, found_map: np.ndarray, result: ImageResult
+) -> np.ndarray:
+    """(H, W, 3) uint8: the photograph in grey, missed and false segments in colour."""
+    match = result.match
+    wrong = match.wrong_class
+    picture = np.repeat(image.mean(axis=2, keepdims=True) * 0.5 + 60, 3, axis=2)
+    for kind, ids, segment_map in (
+        ("missed", match.truth.ids[match.missed & ~wrong.any(axis=1)], truth_map),
+        ("false", match.found.ids[match.false & ~wrong.any(axis=0)], found_map),
+        ("wrong class", match.truth.ids[wrong.any(axis=1)], truth_map),
+    ):
+        there = np.isin(segment_map, ids)
+        picture[there] = 0.4 * picture[there] + 0.6 * np.array(MISTAKES[kind])
+    return picture.astype(np.uint8)
+
+
+def mistakes(result: ImageResult, categories: list[dict]) -> dict[str, list[str]]:
+    """In words: the missed, the false, and the segments that were found as another class."""
+    names = {category["id"]: category["name"] for category in categories}
+    match = result.match
+    wrong = match.wrong_class
+
+    def name(segments: Segments, place: int) -> str:
+        return names[int(segments.categories[place])]
+
+    def sized(segments: Segments, chosen: np.ndarray) -> list[str]:
+        places = np.flatnonzero(chosen)
+        return [f"{name(segments, t)} ({segments.areas[t]} pixels)" for t in places]
+
+    return {
+        "missed": sized(match.truth, match.missed & ~wrong.any(axis=1)),
+        "false": sized(match.found, match.false & ~wrong.any(axis=0)),
+        "wrong class": [
+            f"{name(match.truth, g)} found as {name(match.found, p)}" for g, p in np.argwhere(wrong)
+        ],
+    }
+
+
+def _draw(image: np.ndarray, ids: np.ndarray, segments: Segments, metadata: Metadata) -> np.ndarray:
+    things = metadata.thing_dataset_id_to_contiguous_id
+    class_of = {**things, **metadata.stuff_dataset_id_to_contiguous_id}
+    infos = [
+        {"id": id_, "category_id": class_of[category], "isthing": category in things}
+        for id_, category in zip(segments.ids.tolist(), segments.categories.tolist())
+    ]
+    listed = np.where(np.isin(ids, segments.ids), ids, 0).astype(np.int32)
+    return draw_panoptic(image, torch.from_numpy(listed), infos, metadata)
+
+
+def _article(
+    number: int, name: str, result: ImageResult, paths: dict, categories: list[dict]
+) -> str:
+    quality = result.match.quality()
+    figures = "".join(
+        f'<figure><a href="{path}"><img src="{path}" loading="lazy" '
+        f'alt="{title} of {escape(name)}"></a><figcaption>{title}</figcaption></figure>'
+        for title, path in paths.items()
+    )
+    rows = "".join(
+        f'<dt class="{kind.replace(" ", "-")}">{kind} ({len(items)})</dt>'
+        f"<dd>{escape(', '.join(items)) or 'none'}</dd>"
+        for kind, items in mistakes(result, categories).items()
+    )
+    numbers = ", ".join(
+        f"{key} {100 * x:.1f}" for key, x in zip(("PQ", "SQ", "RQ"), quality) if not np.isnan(x)
+    )
+    return (
+        f'<article id="image-{number}" tabindex="-1"><h2>{escape(name)}</h2>'
+        f"<p>{numbers or 'nothing to find'}; {result.match.hits.sum()} segments found</p>"
+        f'<div class="row">{figures}</div><dl>{rows}</dl></article>'
+    )
+
+
+def _save(picture: np.ndarray, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    Image.fromarray(picture).save(unfinished, format="JPEG", quality=90)
+    os.replace(unfinished, path)
