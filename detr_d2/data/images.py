@@ -5,12 +5,21 @@ from pathlib import Path
 
 import numpy as np
 from detectron2.utils.file_io import PathManager
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ..errors import UserError
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 _EXIF_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def read_image(path: str | os.PathLike, image_format: str = "RGB", where: str = "") -> np.ndarray:
@@ -32,12 +41,13 @@ def read_image(path: str | os.PathLike, image_format: str = "RGB", where: str = 
     with open_image(path, where) as image:
         try:
             image.load()
-            image = ImageOps.exif_transpose(image)
-            # An EXIF block that cannot be parsed is a SyntaxError of Pillow's.
         except (OSError, ValueError, SyntaxError) as error:
             raise UserError(
                 f"{_named(path, where)} cannot be read as an image: {error}."
             ) from error
+        turn = _TURNS.get(_orientation(image))
+        if turn is not None:
+            image = image.transpose(turn)
         pixels = np.asarray(_as_8_bits(image, _named(path, where)).convert("RGB"))
     return np.ascontiguousarray(pixels[:, :, ::-1]) if image_format == "BGR" else pixels
 
@@ -45,7 +55,7 @@ def read_image(path: str | os.PathLike, image_format: str = "RGB", where: str = 
 def read_image_size(path: str | os.PathLike, where: str = "") -> tuple[int, int]:
     """(height, width) of the upright image; only the header is read, except of turned TIFFs."""
     with open_image(path, where) as image:
-        if image.getexif().get(_EXIF_ORIENTATION, 1) < 5:
+        if _orientation(image) < 5:
             return image.height, image.width
         if image.format == "TIFF":  # some versions of Pillow turn its size, some do not
             return read_image(path, where=where).shape[:2]
@@ -85,6 +95,14 @@ def find_image_files(root: str | os.PathLike) -> list[str]:
         raise UserError(f"{root} is not a folder: give the folder of the images.")
     files = [p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES]
     return sorted(p.relative_to(root).as_posix() for p in files)
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 is upright, and so is an image whose EXIF block is broken."""
+    try:
+        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
+    except Exception:  # Pillow raises errors of many kinds here
+        return 1
 
 
 def _as_8_bits(image: Image.Image, name: str) -> Image.Image:

@@ -40,6 +40,13 @@ def test_images_are_turned_once(tmp_path, suffix, orientation):
     assert read_image_size(path) == expected.shape[:2]
 
 
+def test_a_broken_exif_block_does_not_lose_the_image(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(PIXELS).save(path, exif=b"Exif\x00\x00MM\x00*no such thing")
+    assert np.array_equal(read_image(path), PIXELS)
+    assert read_image_size(path) == (4, 6)
+
+
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_grey_palette_and_alpha_become_colours(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
