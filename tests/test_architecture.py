@@ -2,8 +2,10 @@
 
 import importlib
 import re
+from contextlib import nullcontext
 from functools import cache, reduce
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -37,10 +39,16 @@ def tensors_of(model_name: str) -> dict[str, torch.Tensor]:
     """Every tensor of a pass, on the meta device: all code runs, but no number is computed."""
     file, size = MODELS[model_name]
     overrides = ["MODEL.DEVICE", "meta", "MODEL.WEIGHTS", ""]
-    with torch.device("meta"):
+    # The meta device knows no mixed precision, which is off here anyway.
+    with torch.device("meta"), patch("torch.autocast", lambda *_, **__: nullcontext()):
         model = build_model(setup_cfg(str(REPOSITORY / "configs" / file), overrides)).eval()
         images = ImageList(torch.empty(len(COUNTS), 3, *size), [size] * len(COUNTS))
-        return _pass(model, images, [torch.arange(count) for count in COUNTS])
+        found = _pass(model, images, [torch.arange(count) for count in COUNTS])
+    # Merging goes by the numbers, so its are real.
+    logits, classes = torch.rand(COUNTS[0], *size), torch.zeros(COUNTS[0], dtype=torch.int64)
+    is_thing = torch.ones(1, dtype=torch.bool)
+    found["panoptic_seg"] = panoptic_from_masks(logits, classes, classes, is_thing, size, 4)[0]
+    return found
 
 
 @torch.no_grad()
@@ -69,11 +77,6 @@ def _pass(model, images: ImageList, queries: list[torch.Tensor]) -> dict[str, to
     size = images.image_sizes[0]
     masks = upsample_masks(found["mask_logits"][: COUNTS[0]], images.tensor.shape[-2:], size)
     found["full_mask_logits"] = masks
-    # Merging goes by the numbers, so here they are real.
-    with torch.device("cpu"):
-        logits, classes = torch.rand(masks.shape), torch.zeros(len(masks), dtype=torch.int64)
-        thing = torch.ones(1, dtype=torch.bool)
-        found["panoptic_seg"] = panoptic_from_masks(logits, classes, classes, thing, size, 4)[0]
     return found
 
 
