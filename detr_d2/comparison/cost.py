@@ -1,6 +1,7 @@
 """What a model costs at inference: parameters, multiply-adds, time and memory."""
 
 import platform
+import re
 import resource
 import sys
 import time
@@ -8,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 from multiprocessing import get_context
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -86,7 +88,11 @@ def _now(device: torch.device) -> float:
 
 
 def _peak_of_process() -> int:
-    """Bytes."""
+    """Bytes that were resident at most."""
+    status = Path("/proc/self/status")
+    if status.is_file():  # Linux, where `getrusage` counts the process that started this one
+        peak = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE)
+        return 1024 * int(peak[1])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 from matplotlib.figure import Figure
@@ -45,28 +46,42 @@ def history_of(candidate: Candidate) -> History | None:
 
 
 def _append(history: History, path: Path, batch: int) -> History:
-    losses, qualities = list(history.losses), list(history.qualities)
-    last, images, seconds = -1, history.images, history.seconds
-    for iteration, metrics in read_metrics(path):
-        images = history.images + (iteration + 1) * batch
-        # The logged time of an iteration is the median since the last line.
-        seconds += metrics.get("time", 0.0) * (iteration - last)
-        last = iteration
-        if "total_loss" in metrics:
-            losses.append((images, metrics["total_loss"]))
-        if "panoptic_seg/PQ" in metrics:
-            qualities.append((images, seconds / 3600, metrics["panoptic_seg/PQ"]))
-    return History(history.iterations + last + 1, images, seconds, losses, qualities)
+    metrics = read_metrics(path)
+    trained = [(i, m) for i, m in metrics if "total_loss" in m]
+    # The logged time of an iteration is the median since the line before.
+    done = np.array([0, *(i + 1 for i, _ in trained)])
+    spent = np.cumsum([0.0, *(m.get("time", 0.0) for _, m in trained)] * np.diff(done, prepend=0))
+    images = history.images + done * batch
+
+    losses = [m["total_loss"] for _, m in trained]
+    qualities = []
+    for iteration, m in metrics:
+        if "panoptic_seg/PQ" in m:
+            seen = np.interp(iteration + 1, done, images)
+            seconds = history.seconds + np.interp(iteration + 1, done, spent)
+            qualities.append((int(seen), float(seconds) / 3600, m["panoptic_seg/PQ"]))
+    return History(
+        iterations=history.iterations + int(done[-1]),
+        images=int(images[-1]),
+        seconds=history.seconds + float(spent[-1]),
+        losses=[*history.losses, *zip(images[1:].tolist(), losses)],
+        qualities=[*history.qualities, *qualities],
+    )
 
 
 def read_metrics(path: Path) -> list[tuple[int, dict]]:
-    """(iteration, metrics) ascending; of an iteration that was run again, the last run."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    """(iteration, metrics) ascending; of an iteration that was run again, the last run.
+
+    Evaluations are written after the iterations that followed them, and the last one has the
+    number of an iteration that there was not.
+    """
     merged: dict[int, dict] = {}
-    for metrics in lines:
+    for line in path.read_text().splitlines():
+        metrics = json.loads(line)
         iteration = int(metrics["iteration"])
-        # A resumed training starts before the end of what was logged.
-        merged = {i: m for i, m in merged.items() if i <= iteration}
+        if "total_loss" in metrics:
+            # A resumed training starts before the end of what was logged.
+            merged = {i: m for i, m in merged.items() if i < iteration}
         merged[iteration] = {**merged.get(iteration, {}), **metrics}
     return sorted(merged.items())
 
