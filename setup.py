@@ -5,6 +5,7 @@ setup(
     version="0.1.0",
     description="DETR and panoptic DETR as a Detectron2 extension",
     packages=find_packages(include=["detr_d2", "detr_d2.*"]),
+    package_data={"detr_d2.explain": ["*.html", "*.css", "*.js"]},  # the templates of its page
     python_requires=">=3.10",
     # Detectron2 and panopticapi have no release of their own on PyPI and come first: see the
     # README, or `make env`. `import detr_d2` says so where they are missing.
@@ -16,6 +17,7 @@ setup(
         "safetensors>=0.4.3,<1",  # Hugging Face's weights, read without running anything
         "scipy>=1.10,<2",  # the Hungarian algorithm; boxes of a segment map
         "pillow>=9.4,<14",  # images and panoptic PNGs
+        "matplotlib>=3.6,<4",  # colour maps; Detectron2's drawing needs it as well
         "tqdm>=4.60,<5",  # progress of long work
     ],
     extras_require={

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from detectron2.data import Metadata
 from detectron2.structures import Boxes, Instances
+from detectron2.utils.colormap import colormap
 from detectron2.utils.visualizer import Visualizer
 from PIL import Image, ImageDraw
 
@@ -88,6 +89,78 @@ def draw_prediction(
         panoptic = draw_panoptic(image, *output["panoptic_seg"], metadata)
         pictures.insert(0, ("panoptic", panoptic))
     return pictures
+
+
+def draw_frame(
+    image: np.ndarray, output: dict, metadata: Metadata, score_threshold: float
+) -> np.ndarray:
+    """The panoptic map over a frame of a video, or the boxes of a model without masks.
+
+    Quicker than Detectron2's visualizer, and a class has one colour in all frames.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        output: of the model.
+        score_threshold: boxes that score below it are left out.
+
+    Returns:
+        (n H, n W, 3) uint8, enlarged n times where the image is small.
+    """
+    times = -(-_LEAST_WIDTH // image.shape[1])
+    picture = Image.fromarray(image).resize((image.shape[1] * times, image.shape[0] * times))
+    if "panoptic_seg" not in output:
+        return _boxes_over(picture, output["instances"], metadata, score_threshold, times)
+    panoptic_seg, infos = output["panoptic_seg"]
+    ids = panoptic_seg.cpu().numpy().repeat(times, 0).repeat(times, 1)
+    return _segments_over(picture, ids, infos, metadata)
+
+
+def _segments_over(
+    picture: Image.Image, ids: np.ndarray, infos: list[dict], metadata: Metadata
+) -> np.ndarray:
+    """`ids` is of the size of the picture; VOID is left as it is, segments have white borders."""
+    colors = np.zeros((len(infos) + 1, 3), np.float32)
+    for info in infos:
+        colors[info["id"]] = _color_of(info["category_id"], metadata)
+    opacity = np.full((len(infos) + 1, 1), 0.5, np.float32)
+    opacity[0] = 0
+    blended = np.asarray(picture) * (1 - opacity[ids]) + (colors * opacity)[ids]
+    blended[:, :-1][ids[:, :-1] != ids[:, 1:]] = 255
+    blended[:-1][ids[:-1] != ids[1:]] = 255
+    labelled = Image.fromarray(blended.astype(np.uint8))
+    pen = ImageDraw.Draw(labelled)
+    for info in infos:
+        rows = np.flatnonzero((ids == info["id"]).any(1))
+        row = rows[len(rows) // 2]
+        columns = np.flatnonzero(ids[row] == info["id"])
+        place = (columns[len(columns) // 2], row)  # in the segment, whatever its form
+        _write(pen, place, metadata.thing_classes[info["category_id"]], "mm")
+    return np.asarray(labelled)
+
+
+def _boxes_over(
+    picture: Image.Image,
+    instances: Instances,
+    metadata: Metadata,
+    score_threshold: float,
+    times: int,
+) -> np.ndarray:
+    instances = instances[instances.scores > score_threshold].to("cpu")
+    pen = ImageDraw.Draw(picture)
+    boxes = (instances.pred_boxes.tensor * times).tolist()
+    for box, label, score in zip(boxes, instances.pred_classes.tolist(), instances.scores.tolist()):
+        pen.rectangle(box, outline=_color_of(label, metadata), width=2)
+        _write(pen, box[:2], f"{metadata.thing_classes[label]} {score:.0%}", "lt")
+    return np.asarray(picture)
+
+
+def _color_of(label: int, metadata: Metadata) -> tuple[int, ...]:
+    colors = metadata.get("thing_colors") or colormap(rgb=True).astype(int).tolist()
+    return tuple(colors[label % len(colors)])
+
+
+def _write(pen: ImageDraw.ImageDraw, place: tuple[float, float], text: str, anchor: str) -> None:
+    pen.text(place, text, "white", anchor=anchor, font_size=14, stroke_width=2, stroke_fill="black")
 
 
 def side_by_side(pictures: list[tuple[str, np.ndarray]]) -> Image.Image:

@@ -1,8 +1,9 @@
 #!/usr/bin/env python
-"""Draw panoptic segmentation and boxes of images, folders of images, or a dataset.
+"""Draw panoptic segmentation and boxes of images, a dataset, a video or a camera.
 
-Each picture shows the image, its panoptic segmentation and its boxes side by side; with
---dataset, the ground truth as well.
+Of images, each picture shows the image, its panoptic segmentation and its boxes side by side; with
+--dataset, the ground truth as well. Of a video or a camera, the panoptic segmentation (or, of a
+model without masks, the boxes) is drawn over the frames and written as a video.
 """
 
 import argparse
@@ -11,10 +12,11 @@ from pathlib import Path
 from detectron2.data import MetadataCatalog
 from tqdm import tqdm
 
-from detr_d2.drawing import draw_prediction, side_by_side
+from detr_d2.drawing import draw_frame, draw_prediction, side_by_side
 from detr_d2.engine import Predictor, setup_cfg
-from detr_d2.engine.sources import chunks, dataset_images, find_images
+from detr_d2.engine.sources import Source, chunks, dataset_images, find_images
 from detr_d2.engine.tools import run_tool, save_picture
+from detr_d2.engine.video import FrameSource, annotate
 from detr_d2.errors import UserError
 
 
@@ -28,8 +30,19 @@ def parse_args() -> argparse.Namespace:
         help="images, folders of images, or globs in quotes; followed by another option",
     )
     source.add_argument("--dataset", help="a registered panoptic dataset")
-    parser.add_argument("--limit", type=int, help="images to draw, from the first (default: all)")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the pictures")
+    source.add_argument("--video", type=Path, help="a video file, as OpenCV reads it")
+    source.add_argument(
+        "--camera",
+        type=int,
+        metavar="INDEX",
+        help="a camera, 0 for the first; Ctrl-C stops it and completes the video",
+    )
+    parser.add_argument(
+        "--limit", type=int, help="images or frames to draw, from the first (default: all)"
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, help="folder of the pictures, or of the video (.mp4)"
+    )
     parser.add_argument(
         "--score-threshold",
         type=float,
@@ -37,7 +50,11 @@ def parse_args() -> argparse.Namespace:
         help="boxes that score below are not drawn (default: 0.85)",
     )
     parser.add_argument(
-        "--batch-size", type=int, default=4, help="images that are run together (default: 4)"
+        "--batch-size",
+        type=int,
+        default=4,
+        help="images that are run together, at most (default: 4); of a camera, the frames that "
+        "came meanwhile, and older ones are dropped",
     )
     parser.add_argument(
         "opts",
@@ -52,10 +69,26 @@ def main() -> int:
     args = parse_args()
     cfg = setup_cfg(args.config_file, args.opts)
     metadata = MetadataCatalog.get((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)[0])
+    if args.video is not None or args.camera is not None:
+        with FrameSource(args.video if args.camera is None else args.camera) as source:
+            return draw_video(args, source, Predictor(cfg), metadata)
     sources = dataset_images(args.dataset) if args.dataset else find_images(args.input)
-    sources = sources[: args.limit]
-    predictor = Predictor(cfg)
+    return draw_images(args, sources[: args.limit], Predictor(cfg), metadata)
 
+
+def draw_video(args, source: FrameSource, predictor: Predictor, metadata) -> int:
+    def draw(frames):
+        pairs = zip(frames, predictor(frames))
+        return [draw_frame(f[:, :, ::-1], o, metadata, args.score_threshold) for f, o in pairs]
+
+    name = args.video.stem if args.camera is None else f"camera-{args.camera}"
+    path = args.output / f"{name}-drawn.mp4"
+    drawn = annotate(source, path, draw, args.batch_size, args.limit)
+    print(f"{drawn} frames in {path}")
+    return 0
+
+
+def draw_images(args, sources: list[Source], predictor: Predictor, metadata) -> int:
     unreadable = []
     with tqdm(total=len(sources), desc="Drawing") as progress:
         for batch in chunks(sources, args.batch_size):

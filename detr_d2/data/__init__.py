@@ -1,4 +1,4 @@
-from .dataset_mapper import PanopticDatasetMapper
+from .dataset_mapper import InferenceDatasetMapper, PanopticDatasetMapper
 from .panoptic_fpn_mapper import PanopticFPNDatasetMapper
 from .registration import register_from_config, register_panoptic_dataset
 from .shapes import register_shapes
@@ -6,6 +6,7 @@ from .shapes import register_shapes
 register_shapes()
 
 __all__ = [
+    "InferenceDatasetMapper",
     "PanopticDatasetMapper",
     "PanopticFPNDatasetMapper",
     "register_from_config",

@@ -1,15 +1,15 @@
 """Checks before the first iteration, of what would otherwise stop training in the middle."""
 
-import os
+import logging
 from concurrent.futures import ThreadPoolExecutor
 
-from detectron2.utils.file_io import PathManager
-from PIL import Image
 from tqdm import tqdm
 
 from ..errors import UserError
+from .images import check_same_size, read_image_size
 
-_EXIF_ORIENTATION = 0x0112
+logger = logging.getLogger(__name__)
+
 _LONG = 2000  # images, from which on there is a progress bar
 
 
@@ -37,30 +37,36 @@ def check_dataset(dataset_dicts: list[dict], name: str) -> None:
 def _check_files(dataset_dict: dict) -> None:
     where = f"(image {dataset_dict['image_id']})"
     image = dataset_dict["file_name"]
-    size = _size(image, where)
-    if "pan_seg_file_name" not in dataset_dict:
-        return
-    png = dataset_dict["pan_seg_file_name"]
-    png_size = _size(png, where)
-    if size != png_size:
+    size = read_image_size(image, where)
+    check_listed_size(dataset_dict, size)
+    if "pan_seg_file_name" in dataset_dict:
+        png = dataset_dict["pan_seg_file_name"]
+        check_same_size(f"{png} {where}", read_image_size(png, where), image, size)
+
+
+def check_listed_size(dataset_dict: dict, size: tuple[int, int]) -> None:
+    """A `UserError` where `height` and `width` of a dict are not its image's (height, width)."""
+    height, width = dataset_dict.get("height", size[0]), dataset_dict.get("width", size[1])
+    if (height, width) != tuple(size):
         raise UserError(
-            f"{png} {where} is {_text(png_size)} pixels, but its image {image} is {_text(size)}: "
-            "make them the same size."
+            f"{dataset_dict['file_name']} (image {dataset_dict['image_id']}) is {size[1]} x "
+            f"{size[0]} pixels, but the JSON says {width} x {height}: correct the JSON, with "
+            "tools/validate_dataset.py --fix."
         )
 
 
-def _size(path: str, where: str) -> tuple[int, int]:
-    """(width, height) of an image file, from its header."""
-    path = PathManager.get_local_path(path)
-    if not os.path.isfile(path):
-        raise UserError(f"{path} {where} does not exist: put it there, or correct the JSON.")
-    try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
-            return image.size[::-1] if turned else image.size
-    except OSError as error:
-        raise UserError(f"{path} {where} is not an image: {error}.") from error
-
-
-def _text(size: tuple[int, int]) -> str:
-    return f"{size[0]} x {size[1]}"
+def warn_of_too_few_queries(dataset_dicts: list[dict], num_queries: int) -> None:
+    """Say, with counts, that some images have more segments than the model can find."""
+    counts = [len(d.get("segments_info", d.get("annotations", ()))) for d in dataset_dicts]
+    above = [count for count in counts if count > num_queries]
+    if above:
+        logger.warning(
+            "%d of %d images have more segments than the %d queries, up to %d: %d of %d segments "
+            "cannot be found. Raise MODEL.DETR.NUM_OBJECT_QUERIES.",
+            len(above),
+            len(counts),
+            num_queries,
+            max(above),
+            sum(above) - num_queries * len(above),
+            sum(counts),
+        )

@@ -5,12 +5,12 @@ import copy
 import numpy as np
 import torch
 from detectron2.config import configurable
-from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 from detectron2.structures import Boxes, Instances
 
-from ..errors import UserError
 from .augmentation import build_augmentations
+from .checks import check_listed_size
+from .images import check_same_size, read_image
 from .panoptic_map import boxes_of_segments, number_segments, read_panoptic_png
 
 
@@ -59,15 +59,9 @@ class PanopticDatasetMapper:
         segments_info = dataset_dict.pop("segments_info")
         path = dataset_dict.pop("pan_seg_file_name")
         where = f"{path} (image {dataset_dict['image_id']})"
-        image = detection_utils.read_image(dataset_dict["file_name"], self.image_format)
-        ids = read_panoptic_png(path)
-        if image.shape[:2] != ids.shape:
-            raise UserError(
-                f"{where} is {ids.shape[1]} x {ids.shape[0]} pixels, but its image "
-                f"{dataset_dict['file_name']} is {image.shape[1]} x {image.shape[0]}: make them "
-                "the same size."
-            )
-        dataset_dict["height"], dataset_dict["width"] = image.shape[:2]
+        image = _read_checked(dataset_dict, self.image_format)
+        ids = read_panoptic_png(path, f"(image {dataset_dict['image_id']})")
+        check_same_size(where, ids.shape, dataset_dict["file_name"], image.shape[:2])
         numbers = number_segments(ids, [info["id"] for info in segments_info], where)
 
         augmented = T.AugInput(image, sem_seg=_as_bytes(numbers))
@@ -89,6 +83,47 @@ class PanopticDatasetMapper:
         dataset_dict["instances"] = instances
         dataset_dict["segment_map"] = torch.from_numpy(renumber[segment_map])
         return dataset_dict
+
+
+class InferenceDatasetMapper:
+    """Read an image for inference; its annotation is left to the evaluators."""
+
+    @configurable
+    def __init__(self, *, augmentations: list[T.Augmentation], image_format: str):
+        """As `PanopticDatasetMapper`."""
+        self.augmentations = T.AugmentationList(augmentations)
+        self.image_format = image_format
+
+    @classmethod
+    def from_config(cls, cfg):
+        return {
+            "augmentations": build_augmentations(cfg, is_train=False),
+            "image_format": cfg.INPUT.FORMAT,
+        }
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        """
+        Returns:
+            `file_name`, `image_id`, `height` and `width` of the original, and image: (3, h, w)
+            uint8.
+        """
+        dataset_dict = {k: dataset_dict[k] for k in _SAYS_OF_IMAGE if k in dataset_dict}
+        augmented = T.AugInput(_read_checked(dataset_dict, self.image_format))
+        self.augmentations(augmented)
+        dataset_dict["image"] = torch.from_numpy(augmented.image.transpose(2, 0, 1).copy())
+        return dataset_dict
+
+
+_SAYS_OF_IMAGE = ("file_name", "image_id", "height", "width")
+
+
+def _read_checked(dataset_dict: dict, image_format: str) -> np.ndarray:
+    """Read the image; `height` and `width`, if there are any, must be its own."""
+    where = f"(image {dataset_dict['image_id']})"
+    image = read_image(dataset_dict["file_name"], image_format, where)
+    check_listed_size(dataset_dict, image.shape[:2])
+    dataset_dict["height"], dataset_dict["width"] = image.shape[:2]
+    return image
 
 
 def _as_bytes(numbers: np.ndarray) -> np.ndarray:

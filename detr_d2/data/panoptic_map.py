@@ -1,16 +1,16 @@
 """The panoptic PNG as a map of segments: read once, never split into one mask a segment."""
 
 import numpy as np
-from detectron2.data.detection_utils import read_image
 from panopticapi.utils import rgb2id
 from scipy.ndimage import find_objects
 
 from ..errors import UserError
+from .images import read_image
 
 
-def read_panoptic_png(path: str) -> np.ndarray:
-    """(H, W) uint32 of segment ids, 0 = VOID."""
-    return rgb2id(read_image(path, "RGB"))
+def read_panoptic_png(path: str, where: str = "") -> np.ndarray:
+    """(H, W) uint32 of segment ids, 0 = VOID. `where` stands behind the path in errors."""
+    return rgb2id(read_image(path, where=where))
 
 
 def number_segments(ids: np.ndarray, segment_ids: list[int], where: str) -> np.ndarray:
@@ -28,28 +28,41 @@ def number_segments(ids: np.ndarray, segment_ids: list[int], where: str) -> np.n
         UserError: where map and annotation do not name the same segments.
     """
     # Neighbours mostly belong together, so ids are looked up once a run of equal pixels.
-    flat = ids.ravel()
-    starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1))
-    values = flat[starts]
-
+    values, lengths = runs_of(ids)
     listed = np.concatenate(([0], np.asarray(segment_ids, dtype=np.int64)))
     order = listed.argsort(kind="stable")
     place = np.searchsorted(listed, values, sorter=order).clip(max=len(listed) - 1)
     numbers = order[place]
     unknown = values[listed[numbers] != values]
     if len(unknown):
-        raise UserError(
-            f"{where}: the PNG has a segment {unknown[0]} that the JSON does not list: add it to "
-            "segments_info, or paint it 0 (VOID) in the PNG."
-        )
+        raise UserError(only_in_png(where, unknown[0]))
     missing = np.setdiff1d(np.arange(1, len(listed)), numbers)
     if len(missing):
-        raise UserError(
-            f"{where}: the JSON lists a segment {listed[missing[0]]} that has no pixel in the "
-            "PNG: remove it from segments_info."
-        )
-    lengths = np.diff(starts, append=len(flat))
+        raise UserError(only_in_json(where, listed[missing[0]]))
     return numbers.astype(np.uint16).repeat(lengths).reshape(ids.shape)
+
+
+def runs_of(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The value and the length of each run of equal pixels, row after row."""
+    flat = ids.ravel()
+    starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1))
+    return flat[starts], np.diff(starts, append=len(flat))
+
+
+def only_in_png(where: str, segment_id: int) -> str:
+    """What is said of a segment that the annotation does not list."""
+    return (
+        f"{where}: the PNG has a segment {segment_id} that the JSON does not list: add it to "
+        "segments_info, or paint it 0 (VOID) in the PNG."
+    )
+
+
+def only_in_json(where: str, segment_id: int) -> str:
+    """What is said of a segment that the PNG does not have."""
+    return (
+        f"{where}: the JSON lists a segment {segment_id} that has no pixel in the PNG: remove it "
+        "from segments_info."
+    )
 
 
 def boxes_of_segments(segment_map: np.ndarray, num_segments: int) -> tuple[np.ndarray, np.ndarray]:
@@ -70,3 +83,15 @@ def boxes_of_segments(segment_map: np.ndarray, num_segments: int) -> tuple[np.nd
             present.append(segment)
             boxes.append((columns.start, rows.start, columns.stop, rows.stop))
     return np.array(present, dtype=np.int64), np.array(boxes, dtype=np.float32).reshape(-1, 4)
+
+
+def measure_segments(segment_map: np.ndarray, num_segments: int) -> list[tuple[int, list[int]]]:
+    """Area and box (x, y, width, height), in pixels, of each segment, as COCO wants them.
+
+    Args:
+        segment_map: (H, W) integer, t + 1 at segment t; every segment has a pixel.
+    """
+    areas = np.bincount(segment_map.ravel(), minlength=num_segments + 1)[1:].tolist()
+    _, boxes = boxes_of_segments(segment_map, num_segments)
+    corners = boxes.astype(int).tolist()
+    return [(area, [x0, y0, x1 - x0, y1 - y0]) for area, (x0, y0, x1, y1) in zip(areas, corners)]

@@ -1,14 +1,14 @@
 """Datasets in COCO panoptic format: a JSON, a folder of images, a folder of RGB-coded PNGs."""
 
-import json
 import os
-from collections import Counter
 from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
 from ..errors import UserError
+from .files import join_inside, read_json
+from .problems import category_problems, json_problems, raise_first
 
 
 def datasets_root() -> Path:
@@ -57,7 +57,7 @@ def register_panoptic_dataset(
             f"{panoptic_json}, the panoptic JSON of dataset {name}, does not exist: set "
             "DATASETS.ROOT (or $DETECTRON2_DATASETS) to the folder that its path starts from."
         )
-    categories = _read_json(panoptic_json).get("categories")
+    categories = read_json(panoptic_json).get("categories")
     register_with_categories(name, image_root, panoptic_root, panoptic_json, categories)
 
 
@@ -88,18 +88,7 @@ def metadata_of(categories: list[dict] | None, panoptic_json: str) -> dict:
     `thing_classes` and `stuff_classes` both list all classes, by contiguous id, since things and
     stuff share one range of ids.
     """
-    if not categories:
-        raise UserError(f"{panoptic_json} has no categories: list them under `categories`.")
-    for category in categories:
-        missing = {"id", "name", "isthing"} - category.keys()
-        if missing:
-            raise UserError(
-                f"{panoptic_json}: the category {category} has no {sorted(missing)[0]}: add it."
-            )
-    repeated = [id_ for id_, n in Counter(c["id"] for c in categories).items() if n > 1]
-    if repeated:
-        raise UserError(f"{panoptic_json}: two categories have the id {repeated[0]}: change one.")
-
+    raise_first(category_problems(categories, panoptic_json))
     categories = sorted(categories, key=lambda c: (not c["isthing"], c["id"]))
     names = [c["name"] for c in categories]
     metadata = {
@@ -130,52 +119,28 @@ def load_panoptic_json(
     Args:
         things, stuff: from category ids to contiguous classes.
     """
-    content = _read_json(panoptic_json)
-    images = {image["id"]: image for image in content.get("images", ())}
+    content = read_json(panoptic_json)
+    raise_first(json_problems(content, panoptic_json))
+    images = {image["id"]: image for image in content["images"]}
     dicts = []
-    for annotation in content.get("annotations", ()):
-        image_id = annotation["image_id"]
-        where = f"{panoptic_json}, image {image_id}"
-        if image_id not in images:
-            raise UserError(f"{where} has an annotation but is not in `images`: add it there.")
-        image = images[image_id]
+    for annotation in content["annotations"]:
+        image = images[annotation["image_id"]]
         segments_info = []
         for segment in annotation["segments_info"]:
             category = segment["category_id"]
-            if category not in things and category not in stuff:
-                raise UserError(
-                    f"{where}: segment {segment['id']} has category {category}, which is not in "
-                    "`categories`: add the category or change the segment."
-                )
             isthing = category in things
             class_ = things[category] if isthing else stuff[category]
             segments_info.append({**segment, "category_id": class_, "isthing": isthing})
         dicts.append(
             {
-                "file_name": _join_inside(image_root, image["file_name"], where),
-                "image_id": image_id,
+                "file_name": join_inside(image_root, image["file_name"], panoptic_json),
+                "image_id": annotation["image_id"],
                 "height": image["height"],
                 "width": image["width"],
-                "pan_seg_file_name": _join_inside(panoptic_root, annotation["file_name"], where),
+                "pan_seg_file_name": join_inside(
+                    panoptic_root, annotation["file_name"], panoptic_json
+                ),
                 "segments_info": segments_info,
             }
         )
     return dicts
-
-
-def _read_json(path: str) -> dict:
-    if not PathManager.isfile(path):
-        raise UserError(f"{path} does not exist: check the path, or prepare the dataset first.")
-    with PathManager.open(path) as f:
-        try:
-            return json.load(f)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path} is not valid JSON ({error}): write it again.") from error
-
-
-def _join_inside(root: str, name: str, where: str) -> str:
-    """`root`/`name`; a name that leaves the folder is refused."""
-    path = os.path.normpath(name)
-    if os.path.isabs(path) or path.split(os.sep)[0] == os.pardir:
-        raise UserError(f"{where}: the file name {name} leaves {root}: use one inside the folder.")
-    return os.path.join(root, path)

@@ -10,13 +10,16 @@ from ..config import add_detr_config, is_panoptic_fpn
 from ..data import register_from_config
 from ..errors import UserError
 
+_REGISTER = "DATASETS.REGISTER."
+
 
 def setup_cfg(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
     """Read a configuration and register the datasets that it brings.
 
     Args:
         config_file: a YAML, as those in configs/.
-        overrides: keys and values in turn, as on the command line.
+        overrides: keys and values in turn, as on the command line. DATASETS.REGISTER.NAME may
+            be a new name.
 
     Raises:
         UserError: where a dataset does not exist or does not fit the configuration.
@@ -24,6 +27,9 @@ def setup_cfg(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
     cfg = get_cfg()
     add_detr_config(cfg)
     cfg.merge_from_file(config_file)
+    for key in overrides[::2]:
+        if key.startswith(_REGISTER):  # a key that only exists once the dataset has its name
+            cfg.DATASETS.REGISTER.setdefault(key.removeprefix(_REGISTER), [])
     cfg.merge_from_list(list(overrides))
     register_from_config(cfg)
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):

@@ -36,10 +36,11 @@ class Predictor:
             list for a list.
         """
         if isinstance(images, np.ndarray):
-            return self.model([self._prepare(images)])[0]
-        return self.model([self._prepare(image) for image in images]) if images else []
+            return self.model([self.prepare(images)])[0]
+        return self.model([self.prepare(image) for image in images]) if images else []
 
-    def _prepare(self, image: np.ndarray) -> dict:
+    def prepare(self, image: np.ndarray) -> dict:
+        """The input of the model for one image, (height, width, 3) uint8, BGR."""
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise UserError(
                 f"An image is {image.dtype} {image.shape}: give (height, width, 3) uint8, BGR."

@@ -9,14 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from detectron2.data import DatasetCatalog, Metadata
-from detectron2.data.detection_utils import read_image
-from PIL import UnidentifiedImageError
 
+from ..data.images import find_image_files, read_image
 from ..data.panoptic_map import number_segments, read_panoptic_png
 from ..drawing import draw_panoptic
 from ..errors import UserError
-
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 
 
 @dataclass(frozen=True)
@@ -35,10 +32,7 @@ class Source:
 
     def read(self) -> np.ndarray:
         """(H, W, 3) uint8, RGB."""
-        try:
-            return read_image(self.path, "RGB")
-        except (UnidentifiedImageError, OSError) as error:
-            raise UserError(f"{self.path} cannot be read as an image: {error}.") from error
+        return read_image(self.path)
 
     def ground_truth(self, image: np.ndarray, metadata: Metadata) -> list[tuple[str, np.ndarray]]:
         """A titled picture of the ground truth; none for an image that has no such thing."""
@@ -62,7 +56,7 @@ def find_images(patterns: list[str]) -> list[Source]:
     for pattern in patterns:
         folder = Path(pattern)
         if folder.is_dir():
-            paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _IMAGE_SUFFIXES)
+            paths = [folder / name for name in find_image_files(folder)]
         else:
             paths = [Path(p) for p in sorted(glob.glob(pattern, recursive=True))]
         if not paths:

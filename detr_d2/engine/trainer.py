@@ -1,31 +1,50 @@
 """Detectron2's training loop with DETR's data, optimiser and evaluators."""
 
 import logging
+import warnings
 
 from detectron2.data import (
     DatasetMapper,
+    MetadataCatalog,
     build_detection_test_loader,
     build_detection_train_loader,
     get_detection_dataset_dicts,
 )
 from detectron2.data.samplers import TrainingSampler
 from detectron2.engine import DefaultTrainer
+from detectron2.evaluation import DatasetEvaluators
 from detectron2.utils import comm
+from detectron2.utils.events import has_event_storage
 
 from ..checkpoint import Checkpointer
 from ..config import is_panoptic_fpn
-from ..data import PanopticDatasetMapper, PanopticFPNDatasetMapper
+from ..data import InferenceDatasetMapper, PanopticDatasetMapper, PanopticFPNDatasetMapper
 from ..data.augmentation import build_augmentations
-from ..data.checks import check_dataset
+from ..data.checks import check_dataset, warn_of_too_few_queries
 from ..data.coco import require_coco
 from ..evaluation import build_evaluator
+from .mixed_precision import MixedPrecisionTrainer
 from .optimizer import build_optimizer
+from .sample_pictures import SamplePictures
 
 logger = logging.getLogger(__name__)
 
 
 class Trainer(DefaultTrainer):
     """`DefaultTrainer` for `DETR`, `PanopticDETR` and `UnifiedPanopticFPN`."""
+
+    def __init__(self, cfg):
+        with warnings.catch_warnings():
+            # Of Detectron2's AMPTrainer, which is made first: that it has no GPU.
+            warnings.filterwarnings("ignore", ".*GradScaler")
+            super().__init__(cfg)
+        if cfg.SOLVER.AMP.ENABLED:
+            plain = self._trainer
+            self._trainer = MixedPrecisionTrainer(
+                *(plain.model, plain.data_loader, plain.optimizer),
+                device=cfg.MODEL.DEVICE,
+                precision=cfg.SOLVER.AMP.PRECISION,
+            )
 
     @classmethod
     def build_optimizer(cls, cfg, model):
@@ -44,6 +63,8 @@ class Trainer(DefaultTrainer):
             cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
         )
         _check_on_main_process(dataset, cfg.DATASETS.TRAIN)
+        if comm.is_main_process() and not is_panoptic_fpn(cfg):
+            warn_of_too_few_queries(dataset, cfg.MODEL.DETR.NUM_OBJECT_QUERIES)
         if "pan_seg_file_name" in dataset[0]:
             fpn = is_panoptic_fpn(cfg)
             mapper = PanopticFPNDatasetMapper(cfg) if fpn else PanopticDatasetMapper(cfg)
@@ -59,15 +80,21 @@ class Trainer(DefaultTrainer):
         require_coco(dataset_name)
         dataset = get_detection_dataset_dicts(dataset_name, filter_empty=False)
         _check_on_main_process(dataset, (dataset_name,))
-        augmentations = build_augmentations(cfg, is_train=False)
-        mapper = DatasetMapper(cfg, is_train=False, augmentations=augmentations)
         return build_detection_test_loader(
-            dataset, mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS
+            dataset,
+            mapper=InferenceDatasetMapper(cfg),
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
         )
 
     @classmethod
     def build_evaluator(cls, cfg, dataset_name):
-        return build_evaluator(cfg, dataset_name)
+        """The dataset's metrics and, during training, sample pictures on the main process."""
+        evaluator = build_evaluator(cfg, dataset_name)
+        if not (has_event_storage() and comm.is_main_process()):
+            return evaluator
+        metadata = MetadataCatalog.get(dataset_name)
+        pictures = SamplePictures(dataset_name, metadata, cfg.MODEL.DETR.PANOPTIC.SCORE_THRESHOLD)
+        return DatasetEvaluators([evaluator, pictures])
 
     def build_hooks(self):
         # DefaultTrainer's constructor makes a checkpointer just before the hooks that use it.

@@ -13,7 +13,7 @@ from .thing_evaluation import ThingEvaluator
 
 
 def build_evaluator(cfg: CfgNode, dataset_name: str):
-    """PQ and the AP of things for panoptic datasets, box AP for COCO's instance datasets."""
+    """PQ, and AP where there are things, for panoptic datasets; box AP for COCO's instances."""
     output_dir = os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
     if kind == "coco":
@@ -27,7 +27,7 @@ def build_evaluator(cfg: CfgNode, dataset_name: str):
     panoptic_detr = cfg.MODEL.META_ARCHITECTURE == "PanopticDETR"
     instance_masks = fpn or (panoptic_detr and cfg.MODEL.DETR.INSTANCES.MASKS_ON)
     tasks = ("bbox", "segm") if instance_masks else ("bbox",)
-    evaluators = [ThingEvaluator(dataset_name, tasks, output_dir)]
-    if fpn or panoptic_detr:
-        evaluators.insert(0, PanopticEvaluator(dataset_name, output_dir))
+    evaluators = [PanopticEvaluator(dataset_name, output_dir)] if fpn or panoptic_detr else []
+    if MetadataCatalog.get(dataset_name).thing_dataset_id_to_contiguous_id:
+        evaluators.append(ThingEvaluator(dataset_name, tasks, output_dir))
     return DatasetEvaluators(evaluators)

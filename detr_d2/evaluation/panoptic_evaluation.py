@@ -1,104 +1,139 @@
-"""Panoptic quality, by Detectron2's evaluator and panopticapi, with a row for every class."""
+"""Panoptic quality of a model's predictions, whatever the number of processes."""
 
-import contextlib
-import io
-import json
 import logging
 import os
-import tempfile
 from collections import OrderedDict
+from itertools import chain
 
-from detectron2.evaluation import COCOPanopticEvaluator
+import numpy as np
+import torch
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
-from panopticapi.evaluation import PQStat, pq_compute_multi_core
-from tabulate import tabulate
+from detectron2.utils.file_io import PathManager
 
+from ..data.files import join_inside, write_json
 from ..errors import UserError
+from .panoptic_files import PanopticGroundTruth, write_panoptic_png
+from .panoptic_quality import PanopticQuality
+from .panoptic_report import as_json, metrics, table
 
 logger = logging.getLogger(__name__)
 
-_KINDS = {"": None, "_th": True, "_st": False}  # suffix of a metric: whether only things count
+_LARGEST_ID = 2**24 - 1  # of a panoptic PNG
 
 
-class PanopticEvaluator(COCOPanopticEvaluator):
-    """Detectron2's `COCOPanopticEvaluator`, with PQ, SQ and RQ of each class.
+class PanopticEvaluator(DatasetEvaluator):
+    """PQ, SQ and RQ of `panoptic_seg`, of DETR's as of Panoptic FPN's.
 
-    Beyond that, images whose base names are equal do not overwrite each other, the model's
-    `segments_info` are left as they were, images without a prediction are an error that names
-    them, and a dataset may have no things or no stuff.
+    Every process compares its images while the model runs. `output_dir` gets `panoptic/`, the
+    predictions as PNGs named as those of the ground truth, `predictions.json` beside them (both
+    COCO's result format), and `panoptic_quality.json` with all the numbers.
     """
 
+    def __init__(self, dataset_name: str, output_dir: str):
+        """
+        Args:
+            dataset_name: its metadata has `panoptic_json`, `panoptic_root` and
+                `{thing,stuff}_dataset_id_to_contiguous_id`, in one range of classes or, as for
+                Panoptic FPN, in two; `isthing` of a segment says which of the two its class is in.
+            output_dir: a folder of this dataset alone.
+        """
+        metadata = MetadataCatalog.get(dataset_name)
+        self._dataset_name = dataset_name
+        self._output_dir = output_dir
+        self._truth = PanopticGroundTruth(
+            PathManager.get_local_path(metadata.panoptic_json),
+            PathManager.get_local_path(metadata.panoptic_root),
+        )
+        self._category_of = {
+            True: {c: id_ for id_, c in metadata.thing_dataset_id_to_contiguous_id.items()},
+            False: {c: id_ for id_, c in metadata.stuff_dataset_id_to_contiguous_id.items()},
+        }
+        self.reset()
+
+    def reset(self) -> None:
+        self._results = []
+        self._annotations = []
+
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        """
+        Args:
+            inputs: `image_id` of each image.
+            outputs: `panoptic_seg` of each: (H, W) integer ids, 0 = VOID, and `segments_info`
+                with `id`, `category_id` (contiguous) and `isthing`. They are left as they are.
+        """
         for input_, output in zip(inputs, outputs):
-            # The name of a temporary file, one for every image of every process.
-            name = f"{comm.get_rank()}-{len(self._predictions)}"
+            image_id = input_["image_id"]
             panoptic_seg, segments_info = output["panoptic_seg"]
-            segments_info = [
-                {key: info[key] for key in ("id", "category_id", "isthing")}
-                for info in segments_info
-            ]
-            super().process(
-                [{"file_name": name, "image_id": input_["image_id"]}],
-                [{"panoptic_seg": (panoptic_seg, segments_info)}],
-            )
+            infos = [self._with_category_id(info, image_id) for info in segments_info]
+            found_map = _integer_map(panoptic_seg, image_id)
+            result = self._truth.match(image_id, found_map, infos)
+            self._results.append(result)
+            self._annotations.append(self._write(result, found_map, infos))
 
     def evaluate(self) -> OrderedDict | None:
         """
         Returns:
             On the main process {"panoptic_seg": metrics in percent}: PQ, SQ, RQ, each also with
-            `_th` (things) and `_st` (stuff), and PQ-NAME of each class. NaN where no class has
-            a segment.
+            `_th` (things), `_st` (stuff), `_small`, `_medium` and `_large`, and PQ-NAME of each
+            class. NaN where there is no segment.
         """
         comm.synchronize()
-        predictions = [p for some in comm.gather(self._predictions) for p in some]
+        results = list(chain(*comm.gather(self._results)))
+        annotations = list(chain(*comm.gather(self._annotations)))
         if not comm.is_main_process():
             return None
-        with open(self._metadata.panoptic_json) as f:
-            ground_truth = json.load(f)
-        categories = {c["id"]: c for c in ground_truth["categories"]}
-        pairs = _pair_by_image(ground_truth["annotations"], predictions, self._metadata.name)
-        with tempfile.TemporaryDirectory(prefix="panoptic_eval") as folder:
-            for prediction in predictions:
-                with open(os.path.join(folder, prediction["file_name"]), "wb") as f:
-                    f.write(prediction["png_string"])
-            with contextlib.redirect_stdout(io.StringIO()):
-                stat = pq_compute_multi_core(
-                    pairs, self._metadata.panoptic_root, folder, categories
-                )
-        return OrderedDict(panoptic_seg=_results(stat, categories))
+        self._truth.check_complete((result.image_id for result in results), self._dataset_name)
+        categories = self._truth.categories
+        quality = PanopticQuality([category["id"] for category in categories])
+        for result in results:
+            quality.add(result.match)
+        report = as_json(quality, categories, results, self._dataset_name)
+        predictions = {"annotations": annotations, "categories": categories}
+        PathManager.mkdirs(self._output_dir)
+        write_json(os.path.join(self._output_dir, "predictions.json"), predictions)
+        write_json(os.path.join(self._output_dir, "panoptic_quality.json"), report)
+        if report["remarks"]:
+            logger.warning(
+                "%d remarks on maps that do not fit their segments_info, such as: %s",
+                len(report["remarks"]),
+                report["remarks"][0],
+            )
+        logger.info("Panoptic quality (percent):\n%s", table(quality, categories))
+        return OrderedDict(panoptic_seg=metrics(quality, categories))
+
+    def _with_category_id(self, info: dict, image_id) -> dict:
+        """What COCO's format wants of a predicted segment."""
+        isthing, class_ = bool(info["isthing"]), int(info["category_id"])
+        if class_ not in self._category_of[isthing]:
+            raise UserError(
+                f"{self._dataset_name}, image {image_id}: the model found the class {class_} as "
+                f"{'a thing' if isthing else 'stuff'}, which the dataset does not have: evaluate "
+                "on a dataset with the model's classes."
+            )
+        prediction = {"id": int(info["id"]), "category_id": self._category_of[isthing][class_]}
+        if "score" in info:
+            prediction["score"] = float(info["score"])
+        return prediction
+
+    def _write(self, result, found_map: np.ndarray, infos: list[dict]) -> dict:
+        """Write the PNG of one image, and give its annotation."""
+        name = os.path.splitext(result.file_name)[0] + ".png"
+        path = join_inside(os.path.join(self._output_dir, "panoptic"), name, self._dataset_name)
+        found = result.match.found
+        areas = dict(zip(found.ids.tolist(), found.areas.tolist()))
+        listed = np.isin(found_map, found.ids)
+        write_panoptic_png(path, np.where(listed, found_map, 0))
+        infos = [{**i, "area": areas[i["id"]], "iscrowd": 0} for i in infos if i["id"] in areas]
+        return {"image_id": result.image_id, "file_name": name, "segments_info": infos}
 
 
-def _pair_by_image(annotations: list[dict], predictions: list[dict], name: str) -> list[tuple]:
-    prediction_of = {p["image_id"]: p for p in predictions}
-    missing = [a["image_id"] for a in annotations if a["image_id"] not in prediction_of]
-    if missing:
+def _integer_map(panoptic_seg: torch.Tensor, image_id) -> np.ndarray:
+    found_map = panoptic_seg.cpu().numpy()
+    if found_map.dtype.kind not in "iu" or found_map.max(initial=0) > _LARGEST_ID:
         raise UserError(
-            f"{len(missing)} of {len(annotations)} images of {name} have no prediction, image "
-            f"{missing[0]} for one: evaluate the whole dataset."
+            f"Image {image_id}: the panoptic map has the type {found_map.dtype} and ids up to "
+            f"{found_map.max(initial=0)}: use integers below 2^24."
         )
-    return [(a, prediction_of[a["image_id"]]) for a in annotations]
-
-
-def _results(stat: PQStat, categories: dict[int, dict]) -> dict[str, float]:
-    results = {}
-    table = []
-    for suffix, isthing in _KINDS.items():
-        try:
-            average, per_class = stat.pq_average(categories, isthing)
-        except ZeroDivisionError:  # no class of this kind has a segment
-            average = {"pq": float("nan"), "sq": float("nan"), "rq": float("nan"), "n": 0}
-        row = [100 * average[key] for key in ("pq", "sq", "rq")]
-        results.update(zip((f"PQ{suffix}", f"SQ{suffix}", f"RQ{suffix}"), row))
-        label = {"": "All", "_th": "Things", "_st": "Stuff"}[suffix]
-        table.append([label, *row, f"{average['n']} classes"])
-        if suffix == "":
-            of_all = per_class
-    for id_, category in categories.items():
-        row = [100 * of_all[id_][key] for key in ("pq", "sq", "rq")]
-        results[f"PQ-{category['name']}"] = row[0]
-        counts = stat[id_]
-        table.append([category["name"], *row, counts.tp + counts.fn])
-    headers = ["", "PQ", "SQ", "RQ", "segments"]
-    text = tabulate(table, headers, tablefmt="pipe", floatfmt=".1f")
-    logger.info("Panoptic quality (percent):\n%s", text)
-    return results
+    return found_map

@@ -1,6 +1,5 @@
 """Box and mask AP of the things of a panoptic dataset, by Detectron2's COCO evaluator."""
 
-import json
 import os
 
 import numpy as np
@@ -10,6 +9,7 @@ from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from pycocotools import mask as coco_mask
 
+from ..data.files import write_json
 from ..data.panoptic_map import boxes_of_segments, number_segments, read_panoptic_png
 
 
@@ -33,7 +33,7 @@ class ThingEvaluator(COCOEvaluator):
             json_file = os.path.join(output_dir, "things_ground_truth.json")
             if comm.is_main_process():
                 PathManager.mkdirs(output_dir)
-                _write_json(json_file, things_ground_truth(dataset_name))
+                write_json(json_file, things_ground_truth(dataset_name))
             comm.synchronize()
 
         # The evaluator takes all classes of its dataset for things, numbered without gaps.
@@ -93,9 +93,3 @@ def things_ground_truth(dataset_name: str) -> dict:
             )
     categories = [{"id": id_, "name": metadata.thing_classes[c]} for c, id_ in ids.items()]
     return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
-
-
-def _write_json(path: str, content: dict) -> None:
-    with open(f"{path}.unfinished", "w") as f:
-        json.dump(content, f)
-    os.replace(f"{path}.unfinished", path)

@@ -15,6 +15,22 @@ def absolute_xyxy(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
     return box_convert(boxes, "cxcywh", "xyxy") * _scale(boxes, image_size)
 
 
+def generalized_iou(boxes: Tensor, target_boxes: Tensor) -> Tensor:
+    """GIoU of relative (cx, cy, w, h), (..., 4) and (..., 4), broadcast to (...). [DETR A.2]
+
+    Two boxes without area have GIoU 0, not NaN. torchvision's own functions give NaN there, or
+    add 1e-7 to areas that are themselves about 1e-3, which shows in the fourth digit.
+    """
+    a, b = (box_convert(x, "cxcywh", "xyxy") for x in (boxes, target_boxes))
+    area_a, area_b = boxes[..., 2:].prod(-1), target_boxes[..., 2:].prod(-1)
+    least = torch.finfo(boxes.dtype).tiny
+    a0, a1, b0, b1 = a[..., :2], a[..., 2:], b[..., :2], b[..., 2:]
+    overlap = (torch.minimum(a1, b1) - torch.maximum(a0, b0)).clamp(min=0).prod(-1)
+    union = (area_a + area_b - overlap).clamp(min=least)
+    hull = (torch.maximum(a1, b1) - torch.minimum(a0, b0)).prod(-1).clamp(min=least)
+    return overlap / union - (hull - union) / hull
+
+
 def _scale(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
     height, width = image_size
     return torch.tensor([width, height, width, height], device=boxes.device, dtype=boxes.dtype)

@@ -1,11 +1,14 @@
 """The losses of DETR: classes and boxes of the set, focal and dice of the masks."""
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from detectron2.utils import comm
 from torch import Tensor, nn
-from torchvision.ops import box_convert
+from torch.utils.checkpoint import checkpoint
 
+from .boxes import generalized_iou
 from .matcher import HungarianMatcher, Matches, Targets
 
 
@@ -15,19 +18,8 @@ def box_l1_loss(boxes: Tensor, target_boxes: Tensor) -> Tensor:
 
 
 def box_giou_loss(boxes: Tensor, target_boxes: Tensor) -> Tensor:
-    """Sum of 1 - GIoU over P pairs of relative (cx, cy, w, h), (P, 4). [DETR A.2]
-
-    torchvision's `generalized_box_iou_loss` adds 1e-7 to areas that are themselves about 1e-3
-    here, which shows in the fourth digit.
-    """
-    a, b = (box_convert(x, "cxcywh", "xyxy") for x in (boxes, target_boxes))
-    area_a, area_b = boxes[:, 2] * boxes[:, 3], target_boxes[:, 2] * target_boxes[:, 3]
-    least = torch.finfo(boxes.dtype).tiny  # two boxes without area have GIoU 0, not NaN
-    overlap = (torch.minimum(a, b)[:, 2:] - torch.maximum(a, b)[:, :2]).clamp(min=0).prod(1)
-    union = (area_a + area_b - overlap).clamp(min=least)
-    hull = (torch.maximum(a, b)[:, 2:] - torch.minimum(a, b)[:, :2]).prod(1).clamp(min=least)
-    giou = overlap / union - (hull - union) / hull
-    return (1 - giou).sum()
+    """Sum of 1 - GIoU over P pairs of relative (cx, cy, w, h), (P, 4). [DETR A.2]"""
+    return (1 - generalized_iou(boxes, target_boxes)).sum()
 
 
 def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
@@ -150,20 +142,41 @@ class SetCriterion(nn.Module):
     ) -> dict[str, Tensor]:
         """Focal and dice loss of the last layer's matched queries, at the batch's padded size.
 
+        They are sums over masks, and at the padded size a mask is 16 times larger than the
+        mask head's output. So one mask at a time is upsampled and compared, and in the backward
+        pass, for its gradient, once more: what is kept for P masks is one, plus P times the
+        16th part.
+
         Args:
             mask_logits: (P, H/4, W/4), in the order of `matches`.
             size: (H, W) of the padded batch, pixels.
         """
-        logits = F.interpolate(
-            mask_logits[:, None], size=size, mode="bilinear", align_corners=False
-        )[:, 0]
-        masks = target_masks(targets, matches, size).to(logits.dtype)
-        num_masks = number_of_targets(targets, logits.device)
-        focal = focal_loss(logits, masks, self.focal_alpha, self.focal_gamma)
+        num_masks = number_of_targets(targets, mask_logits.device)
+        # The sum of nothing. With no pair at all, it still ties the loss to every parameter,
+        # whose gradients distributed training waits for.
+        focal = dice = mask_logits[:0].sum()
+        for logits, mask in zip(mask_logits.split(1), target_masks(targets, matches, size)):
+            of_one = checkpoint(
+                self._mask_losses_of_one,
+                logits,
+                mask,
+                use_reentrant=False,
+                preserve_rng_state=False,
+            )
+            focal, dice = focal + of_one[0], dice + of_one[1]
         return {
             "loss_mask": self.mask_weight * focal / num_masks,
-            "loss_dice": self.dice_weight * dice_loss(logits, masks) / num_masks,
+            "loss_dice": self.dice_weight * dice / num_masks,
         }
+
+    def _mask_losses_of_one(self, logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(1, H/4, W/4) logits and (H, W) bool -> focal and dice loss."""
+        (logits,) = F.interpolate(
+            logits[None], size=mask.shape, mode="bilinear", align_corners=False
+        )
+        mask = mask[None].to(logits.dtype)
+        focal = focal_loss(logits, mask, self.focal_alpha, self.focal_gamma)
+        return focal, dice_loss(logits, mask)
 
     def target_classes(self, logits: Tensor, targets: list[Targets], matches: Matches) -> Tensor:
         """(L, B, N) int64: the class that each query should say, no-object where unmatched."""
@@ -212,14 +225,14 @@ def number_of_targets(targets: list[Targets], device) -> float:
     return max(number, 1.0)
 
 
-def target_masks(targets: list[Targets], matches: Matches, size: tuple[int, int]) -> Tensor:
-    """(P, H, W) bool: the masks of the last layer's matched segments, padded with False."""
-    starts = [0]
-    for target in targets:
-        starts.append(starts[-1] + len(target.labels))
-    masks = []
-    for target, start, segments in zip(targets, starts, matches.targets[-1].split(matches.counts)):
+def target_masks(
+    targets: list[Targets], matches: Matches, size: tuple[int, int]
+) -> Iterator[Tensor]:
+    """The masks of the last layer's P matched segments, one by one: (H, W) bool, padded."""
+    start = 0
+    for target, segments in zip(targets, matches.targets[-1].split(matches.counts)):
         h, w = target.segment_map.shape
-        mask = target.segment_map == (segments - start + 1)[:, None, None]
-        masks.append(F.pad(mask, (0, size[1] - w, 0, size[0] - h)))
-    return torch.cat(masks)
+        for segment in segments:
+            mask = target.segment_map == segment - start + 1
+            yield F.pad(mask, (0, size[1] - w, 0, size[0] - h))
+        start += len(target.labels)

@@ -79,6 +79,9 @@ class MaskHeadSmallConv(nn.Module):
 
     and conv(up(x)), a 3x3 convolution of a nearest 2x upsampling, is done without expanding x
     (`conv_of_upsampled`). Results are those of the plain computation but for rounding.
+
+    For the backward pass each layer keeps what its norm and its convolution are given, no more:
+    sums and ReLUs, whose own derivative does not need their input, are done in place.
     """
 
     @configurable
@@ -153,17 +156,18 @@ class MaskHeadSmallConv(nn.Module):
         """
         image_weight, maps_weight = self.lay1.weight.split([self.d_model, maps.shape[1]], dim=1)
         of_image = F.conv2d(projected, image_weight, self.lay1.bias, padding=1)
-        x = _repeat(of_image, counts) + F.conv2d(maps, maps_weight, padding=1)
-        x = self.gn1(x).relu()
-        x = self.gn2(self.lay2(x)).relu()
+        maps = maps.contiguous(memory_format=torch.channels_last)  # as the features are
+        x = F.conv2d(maps, maps_weight, padding=1).add_(_repeat(of_image, counts))
+        x = self.gn1(x).relu_()
+        x = self.gn2(self.lay2(x)).relu_()
         for res, adapter, conv, norm in (
             ("res4", self.adapter1, self.lay3, self.gn3),
             ("res3", self.adapter2, self.lay4, self.gn4),
             ("res2", self.adapter3, self.lay5, self.gn5),
         ):
             of_image = conv(adapter(features[res]))
-            x = _repeat(of_image, counts) + conv_of_upsampled(x, conv.weight, of_image.shape[-2:])
-            x = norm(x).relu()
+            x = conv_of_upsampled(x, conv.weight, of_image.shape[-2:])
+            x = norm(x.add_(_repeat(of_image, counts))).relu_()
         return self.out_lay(x)[:, 0]
 
 
@@ -221,5 +225,7 @@ def conv_of_upsampled(x: Tensor, weight: Tensor, size: tuple[int, int]) -> Tenso
 
 def _summed_taps(weight: Tensor) -> Tensor:
     """(C', C, 3, 3) -> (C, C', 4, 4): taps (a, b, c) to (c, b + c, a + b, a) on both axes."""
-    sums = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
-    return torch.einsum("oiab,pa,qb->iopq", weight, sums, sums)
+    for axis in (2, 3):
+        a, b, c = weight.unbind(axis)
+        weight = torch.stack((c, b + c, a + b, a), axis)
+    return weight.transpose(0, 1)

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
-from torchvision.ops import box_convert, generalized_box_iou
 
 from ..errors import UserError
+from .boxes import generalized_iou
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,7 @@ def matching_cost(
     """
     probability = logits.softmax(-1)[:, labels]
     l1 = torch.cdist(boxes, target_boxes, p=1)
-    giou = generalized_box_iou(
-        box_convert(boxes, "cxcywh", "xyxy"), box_convert(target_boxes, "cxcywh", "xyxy")
-    )
+    giou = generalized_iou(boxes[:, None], target_boxes)
     return cost_l1 * l1 - cost_class * probability - cost_giou * giou
 
 
@@ -103,9 +101,12 @@ class HungarianMatcher:
             torch.cat([t.boxes for t in targets]),
             **self.costs,
         )
+        cost = cost.view(*logits.shape[:3], -1)
+        # Finite where the predictions are. An image without segments has no cost to tell by.
+        witness = logits.sum(-1, keepdim=True) + boxes.sum(-1, keepdim=True)
         # All layers and images travel to the CPU together: one synchronisation a step.
-        cost = cost.view(*logits.shape[:3], -1).cpu()
-        if not torch.isfinite(cost).all():
+        cost, witness = torch.cat((cost, witness), -1).cpu().split((cost.shape[-1], 1), -1)
+        if not (cost.isfinite().all() and witness.isfinite().all()):
             raise FloatingPointError(
                 "The matching cost is infinite or NaN: the model diverged (lower SOLVER.BASE_LR "
                 "or SOLVER.CLIP_GRADIENTS.CLIP_VALUE), or a ground-truth box is not finite."

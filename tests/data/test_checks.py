@@ -1,7 +1,7 @@
 import pytest
 from PIL import Image
 
-from detr_d2.data.checks import check_dataset
+from detr_d2.data.checks import check_dataset, warn_of_too_few_queries
 from detr_d2.errors import UserError
 
 
@@ -46,3 +46,26 @@ def test_photographs_on_their_side_have_the_size_of_the_upright_one(dicts):
     exif[0x0112] = 6  # to be turned by 90 degrees
     Image.new("RGB", (4, 6)).save(dicts[0]["file_name"], exif=exif)
     check_dataset(dicts, "tiny")
+
+
+def test_sizes_that_the_json_has_wrong_are_named(dicts):
+    dicts[0].update(height=4, width=5)
+    with pytest.raises(UserError, match=r"\(image 5\) is 6 x 4 pixels, but the JSON says 5 x 4"):
+        check_dataset(dicts, "tiny")
+
+
+def images_with(*counts):
+    return [{"segments_info": [{}] * count} for count in counts]
+
+
+def test_segments_that_no_query_is_left_for_are_counted(caplog):
+    warn_of_too_few_queries([*images_with(3, 8, 0, 6), {"annotations": [{}] * 9}], 5)
+    assert caplog.messages == [
+        "3 of 5 images have more segments than the 5 queries, up to 9: 8 of 26 segments cannot be "
+        "found. Raise MODEL.DETR.NUM_OBJECT_QUERIES."
+    ]
+
+
+def test_nothing_is_said_where_there_are_queries_enough(caplog):
+    warn_of_too_few_queries(images_with(3, 5), 5)
+    assert caplog.messages == []

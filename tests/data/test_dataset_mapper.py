@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import transforms as T
+from PIL import Image
 
 from detr_d2.data import PanopticDatasetMapper
+from detr_d2.data.dataset_mapper import InferenceDatasetMapper
 from detr_d2.data.registration import load_panoptic_json
 from detr_d2.errors import UserError
 
@@ -100,6 +102,66 @@ def test_a_segment_that_only_the_png_has_is_named(tiny_dataset):
     write(ids=ids)
     with pytest.raises(UserError, match=r"a\.png \(image 5\).*a segment 9 that"):
         map_tiny(folder)
+
+
+def turned_tiff(folder):
+    """The image of the tiny dataset as a TIFF that is stored on its side."""
+    pixels = np.asarray(Image.open(folder / "images/a.png"))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    Image.fromarray(np.rot90(pixels)).save(folder / "images/a.tif", exif=exif)
+    return pixels
+
+
+def test_a_turned_tiff_trains_as_it_is_seen(tiny_dataset):
+    folder, write = tiny_dataset
+    pixels = turned_tiff(folder)
+    write(images=[{"id": 5, "file_name": "a.tif", "height": 4, "width": 6}])
+    mapped = map_tiny(folder)
+    assert np.array_equal(mapped["image"].permute(1, 2, 0).numpy(), pixels)
+
+
+def test_inference_reads_the_same_image(tiny_dataset):
+    folder, _ = tiny_dataset
+    pixels = turned_tiff(folder)
+    mapper = InferenceDatasetMapper(augmentations=[T.Resize((8, 12))], image_format="BGR")
+    dataset_dict = {"file_name": str(folder / "images/a.tif"), "image_id": 5, "segments_info": []}
+    mapped = mapper(dataset_dict)
+    assert set(mapped) == {"file_name", "image_id", "height", "width", "image"}
+    assert (mapped["height"], mapped["width"], *mapped["image"].shape) == (4, 6, 3, 8, 12)
+    plain = InferenceDatasetMapper(augmentations=[], image_format="BGR")(dataset_dict)
+    assert np.array_equal(plain["image"].permute(1, 2, 0).numpy(), pixels[..., ::-1])
+
+
+def test_a_size_that_the_json_has_wrong_is_named_at_inference(tiny_dataset):
+    folder, _ = tiny_dataset
+    dataset_dict = {"file_name": str(folder / "images/a.png"), "image_id": 5}
+    mapper = InferenceDatasetMapper(augmentations=[], image_format="RGB")
+    with pytest.raises(UserError, match=r"\(image 5\) is 6 x 4 pixels, but the JSON says 6 x 5"):
+        mapper({**dataset_dict, "height": 5, "width": 6})
+
+
+def test_equal_base_names_in_sub_folders_stay_apart(tiny_dataset):
+    folder, write = tiny_dataset
+    content = write()
+    names = ["x/a.png", "y/a.png"]
+    for value, name in enumerate(names):
+        for part in ("images", "panoptic"):
+            (folder / part / name).parent.mkdir()
+        Image.new("RGB", (6, 4), (value, 0, 0)).save(folder / "images" / name)
+        Image.new("RGB", (6, 4), (7 + value, 0, 0)).save(folder / "panoptic" / name)
+    image = content["images"][0]
+    write(
+        images=[{**image, "id": n, "file_name": name} for n, name in enumerate(names)],
+        annotations=[
+            {"image_id": n, "file_name": name, "segments_info": [{"id": 7 + n, "category_id": 3}]}
+            for n, name in enumerate(names)
+        ],
+    )
+    paths = (folder / "images", folder / "panoptic", folder / "panoptic.json")
+    dicts = load_panoptic_json(*map(str, paths), things={3: 0}, stuff={9: 1})
+    mapper = PanopticDatasetMapper(augmentations=[], image_format="RGB")
+    assert [int(mapper(d)["image"][0, 0, 0]) for d in dicts] == [0, 1]
 
 
 def test_real_photographs_agree_with_their_annotation(photographs):

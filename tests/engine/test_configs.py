@@ -167,3 +167,22 @@ def test_missing_data_says_where_it_was_looked_for(tmp_path):
     path = str(CONFIGS / "CamVid-PanopticSegmentation/panoptic_detr_R_18.yaml")
     with pytest.raises(UserError, match=r"panoptic_train\.json.*DATASETS\.ROOT"):
         setup_cfg(path, ["DATASETS.ROOT", str(tmp_path)])
+
+
+def test_a_dataset_is_registered_on_the_command_line(tiny_dataset, forget_datasets):
+    folder, _ = tiny_dataset
+    path = str(CONFIGS / "Shapes-PanopticSegmentation/panoptic_detr_R_18_narrow_dc5.yaml")
+    cfg = setup_cfg(
+        path,
+        [
+            *("DATASETS.REGISTER.own_train", "['images', 'panoptic', 'panoptic.json']"),
+            *("DATASETS.REGISTER.own_val", f"['{folder}/images', 'panoptic', 'panoptic.json']"),
+            *("DATASETS.ROOT", str(folder)),
+            *("DATASETS.TRAIN", "('own_train',)", "DATASETS.TEST", "('own_val',)"),
+            *("MODEL.DETR.NUM_CLASSES", "2"),
+        ],
+    )
+    assert cfg.DATASETS.REGISTER.own_train == ["images", "panoptic", "panoptic.json"]
+    assert MetadataCatalog.get("own_train").thing_classes == ["car", "road"]
+    (only,) = DatasetCatalog.get("own_val")
+    assert only["file_name"] == str(folder / "images" / "a.png")

@@ -12,6 +12,7 @@ import pytest
 import torch
 from detectron2.data import MetadataCatalog
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import detr_d2  # noqa: F401  (registers the shapes)
 
@@ -64,6 +65,14 @@ def test_training_ends_with_an_evaluation(trained):
     for key in ("panoptic_seg/PQ", "panoptic_seg/PQ_th", "panoptic_seg/PQ-star", "bbox/AP"):
         assert 0 <= last[key] <= 100
     assert list(trained.glob("events.out.tfevents*"))
+
+
+def test_tensorboard_shows_sample_pictures_of_the_evaluation(trained):
+    events = EventAccumulator(str(trained)).Reload()
+    names = events.Tags()["images"]
+    assert names == [f"shapes_panoptic_val/{image_id}" for image_id in (1, 2, 3, 4)]
+    (picture,) = events.Images(names[0])
+    assert picture.width == 4 * 480  # image, ground truth, panoptic, boxes
 
 
 def test_checkpoints_have_the_optimiser(trained):
@@ -146,7 +155,30 @@ def test_demo_draws_ground_truth_and_goes_on_after_a_bad_image(trained, shapes, 
         *("--output", tmp_path / "more", *TINY, *weights),
         code=1,
     )
-    assert "bad.jpg cannot be read as an image" in log and "1 pictures" in log
+    assert "bad.jpg is not an image" in log and "1 pictures" in log
+
+
+def test_demo_draws_a_video(trained, shapes, tmp_path):
+    images = [cv2.imread(str(path)) for path in sorted((shapes / "val").glob("*.jpg"))]
+    codec = cv2.VideoWriter_fourcc(*"mp4v")
+    video = cv2.VideoWriter(str(tmp_path / "shapes.mp4"), codec, 5, (96, 80))
+    for image in images:
+        video.write(cv2.resize(image, (96, 80)))
+    video.release()
+    weights = ("MODEL.WEIGHTS", trained / "model_0000009.pth")
+    log = run(
+        *("demo", "--config-file", CONFIG, "--video", tmp_path / "shapes.mp4"),
+        *("--output", tmp_path / "out", *TINY, *weights),
+    )
+    assert f"{len(images)} frames in" in log
+    drawn = cv2.VideoCapture(str(tmp_path / "out" / "shapes-drawn.mp4"))
+    assert drawn.get(cv2.CAP_PROP_FRAME_COUNT) == len(images)
+    assert drawn.get(cv2.CAP_PROP_FRAME_WIDTH) == 480
+
+    (tmp_path / "bad.mp4").write_text("no video")
+    bad = ("--video", tmp_path / "bad.mp4", "--output", tmp_path / "out", *TINY, *weights)
+    log = run("demo", "--config-file", CONFIG, *bad, code=1)
+    assert log.strip().splitlines()[-1].startswith("error: ") and "Traceback" not in log
 
 
 @pytest.mark.parametrize("config", [CONFIG, FPN_CONFIG])

@@ -3,6 +3,7 @@ import torch
 from detectron2.config import get_cfg
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import build_backbone
+from torch import nn
 from torchvision.models import resnet50
 from torchvision.ops.misc import FrozenBatchNorm2d as TorchvisionFrozenBatchNorm2d
 
@@ -167,3 +168,63 @@ def test_resizing_takes_the_nearest_and_does_not_round_up():
         [[0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 1]],
         [[0, 1, 1, 1], [0, 1, 1, 1], [1, 1, 1, 1], [1, 1, 1, 1]],
     ]
+
+
+def small_backbone(norm):
+    """In eval mode and float64, with statistics and weights of norms that are not trivial."""
+    backbone = build(
+        depth=18, RES2_OUT_CHANNELS=8, STEM_OUT_CHANNELS=8, NORM=norm, dilation=2, freeze_at=0
+    )
+    for module in backbone.modules():
+        if isinstance(module, (FrozenBatchNorm2d, nn.BatchNorm2d)):
+            with torch.no_grad():
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.5, 2.0)
+                module.weight.uniform_(0.2, 1.5)
+                module.bias.normal_()
+    return backbone.double().eval()
+
+
+@pytest.mark.parametrize("norm", ["FrozenBN", "BN"])
+@pytest.mark.parametrize("shape", [(1, 3, 64, 64), (2, 3, 41, 53)])
+def test_norms_are_folded_where_nothing_is_trained(norm, shape, monkeypatch):
+    backbone = small_backbone(norm)
+    x = torch.randn(shape).double()
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    plain = backbone(x)
+    with torch.no_grad():
+        for kind in (FrozenBatchNorm2d, nn.BatchNorm2d):
+            monkeypatch.setattr(kind, "forward", None)  # it is not called
+        folded = backbone(x.contiguous(memory_format=torch.channels_last))
+    for name, feature in plain.items():
+        assert feature.requires_grad
+        torch.testing.assert_close(folded[name], feature.detach(), rtol=1e-9, atol=1e-9)
+    after = backbone.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+@torch.no_grad()
+def test_weights_that_come_later_are_folded_too():
+    first, second = small_backbone("FrozenBN"), small_backbone("FrozenBN")
+    x = torch.randn(1, 3, 33, 40).double()
+    wanted = second(x)["res5"]
+    assert not torch.allclose(first(x)["res5"], wanted)
+    first.load_state_dict(second.state_dict())
+    assert torch.equal(first(x)["res5"], wanted)
+
+
+@torch.no_grad()
+def test_a_norm_that_is_trained_is_not_folded():
+    """BatchNorm in training mode goes by the batch's statistics, and takes them in."""
+    backbone = small_backbone("BN").train()
+    before = backbone.stem.conv1.norm.running_mean.clone()
+    x = torch.randn(2, 3, 64, 64).double()
+    found = backbone.stem.conv1(x)
+    wanted = nn.functional.conv2d(x, backbone.stem.conv1.weight, stride=2, padding=3)
+    mean, variance = wanted.mean((0, 2, 3)), wanted.var((0, 2, 3), correction=0)
+    norm = backbone.stem.conv1.norm
+    scale = norm.weight / (variance + norm.eps).sqrt()
+    wanted = (wanted - mean[:, None, None]) * scale[:, None, None] + norm.bias[:, None, None]
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-10)
+    assert not torch.equal(norm.running_mean, before)

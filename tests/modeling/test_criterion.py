@@ -229,7 +229,7 @@ def test_more_segments_than_queries_are_all_counted(criterion):
     wanted = torch.cat([target.boxes for target in targets])[matches.targets[0]]
     mask_logits = torch.randn(7, 3, 4).double()
     upsampled = F.interpolate(mask_logits[None], size=(6, 8), mode="bilinear")[0]
-    masks = target_masks(targets, matches, (6, 8)).double()
+    masks = torch.stack(list(target_masks(targets, matches, (6, 8)))).double()
     by_name = {
         "loss_bbox": 5.0 * box_l1_loss(found, wanted) / 8,
         "loss_giou": 2.0 * box_giou_loss(found, wanted) / 8,
@@ -240,3 +240,45 @@ def test_more_segments_than_queries_are_all_counted(criterion):
     losses.update(criterion.mask_losses(mask_logits, targets, matches, (6, 8)))
     for name, loss in by_name.items():
         torch.testing.assert_close(losses[name], loss, rtol=1e-12, atol=0)
+
+
+def all_masks_at_once(criterion, mask_logits, masks, num_masks):
+    """The plain way: everything upsampled, everything kept."""
+    upsampled = F.interpolate(mask_logits[None], size=masks.shape[1:], mode="bilinear")[0]
+    masks = masks.to(mask_logits.dtype)
+    return {
+        "loss_mask": 0.7 * focal_loss(upsampled, masks, 0.25, 2.0) / num_masks,
+        "loss_dice": 0.3 * dice_loss(upsampled, masks) / num_masks,
+    }
+
+
+@pytest.mark.parametrize("sizes", [(1,), (3,), (2, 0, 4), (6, 1)])
+@pytest.mark.parametrize("size", [(6, 8), (7, 13)])
+def test_one_mask_at_a_time_is_all_at_once(criterion, sizes, size):
+    """Losses and gradients, at sizes that are no multiple of the logits' 3 x 4."""
+    targets = draw_targets(*sizes)
+    matches = criterion.matcher(*draw_predictions(1, len(sizes), 4), targets)
+    masks = torch.stack(list(target_masks(targets, matches, size)))
+    mask_logits = torch.randn(len(masks), 3, 4).double().requires_grad_()
+    losses = criterion.mask_losses(mask_logits, targets, matches, size)
+    wanted = all_masks_at_once(criterion, mask_logits, masks, sum(sizes))
+    for name, loss in wanted.items():
+        torch.testing.assert_close(losses[name], loss, rtol=1e-12, atol=0)
+        (gradient,) = torch.autograd.grad(losses[name], mask_logits)
+        (plain,) = torch.autograd.grad(loss, mask_logits)
+        torch.testing.assert_close(gradient, plain, rtol=0, atol=1e-14)
+
+
+def test_masks_are_kept_small_for_the_backward_pass(criterion):
+    """Of each pair the logits as they come, and a bit map: nothing else is of the padded size."""
+    targets = draw_targets(3, 2, height=24, width=32)
+    matches = criterion.matcher(*draw_predictions(1, 2, 4), targets)
+    mask_logits = torch.randn(5, 6, 8).double().requires_grad_()
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: kept.append(tensor.numel() * tensor.element_size()) or tensor, lambda x: x
+    ):
+        losses = criterion.mask_losses(mask_logits, targets, matches, (24, 32))
+    sum(losses.values()).backward()
+    assert mask_logits.grad.abs().sum(dim=(1, 2)).all()
+    assert sum(kept) < 5 * 24 * 32 * 8  # one float64 map a pair

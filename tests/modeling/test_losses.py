@@ -181,7 +181,7 @@ def test_target_masks_by_hand():
         counts=[2, 0, 2],
         cost=0.0,
     )
-    masks = target_masks(targets, matches, (3, 4))
+    masks = torch.stack(list(target_masks(targets, matches, (3, 4))))
     assert masks.dtype == torch.bool
     assert masks.int().tolist() == [
         [[0, 1, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0]],

@@ -141,6 +141,25 @@ def test_what_is_not_finite_is_refused(part, value):
         HungarianMatcher(**COSTS)(logits, boxes, targets)
 
 
+@pytest.mark.parametrize("part", ["logits", "boxes"])
+def test_what_is_not_finite_is_refused_where_there_is_no_segment(part):
+    logits, boxes = draw_predictions(2, 2, 3)
+    {"logits": logits, "boxes": boxes}[part][1, 0, 2, 1] = float("nan")
+    with pytest.raises(FloatingPointError, match="BASE_LR"):
+        HungarianMatcher(**COSTS)(logits, boxes, draw_targets(0, 0))
+
+
+def test_boxes_without_area_are_matched():
+    point = torch.tensor([0.5, 0.5, 0.0, 0.0]).double()
+    logits, boxes = draw_predictions(1, 1, 3)
+    boxes[0, 0, 1] = point
+    matches = HungarianMatcher(cost_class=0.0, cost_l1=1.0, cost_giou=1.0)(
+        logits, boxes, [Targets(torch.tensor([0]), point[None])]
+    )
+    assert matches.queries.tolist() == [[1]]
+    assert matches.cost == 0.0
+
+
 def test_predictions_that_need_gradients_are_matched_as_others():
     logits, boxes = draw_predictions(1, 1, 3)
     targets = draw_targets(2)

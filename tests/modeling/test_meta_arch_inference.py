@@ -3,6 +3,8 @@ import torch
 from detectron2.structures import Instances
 from torch import nn
 
+from detr_d2.errors import UserError
+
 SIZES = [(64, 48), (41, 70), (96, 80)]
 
 
@@ -188,6 +190,50 @@ def test_the_official_stuff_rule_is_chosen_by_the_configuration(build_lively_mod
     areas, official_areas = ({i["category_id"]: i["area"] for i in x} for x in (united, official))
     # A stuff class of two queries loses those of the second.
     assert any(official_areas.get(stuff, 0) < areas[stuff] for stuff in (4, 5))
+
+
+@pytest.mark.parametrize("masks_per_chunk", [1, 2, 3, 5])
+def test_masks_in_chunks_are_the_masks_at_once(panoptic, draw_input, masks_per_chunk):
+    """Also where a chunk has queries of several images."""
+    images = [draw_input(41, 70) for _ in range(3)]
+    at_once = panoptic(images)
+    assert sum(len(result["instances"]) for result in at_once) > 5
+    panoptic.masks_per_chunk = masks_per_chunk
+    for result, wanted in zip(panoptic(images), at_once, strict=True):
+        assert_same(result, wanted, rtol=1e-9)
+
+
+def test_masks_are_computed_in_chunks_of_the_configuration(build_lively_model, draw_input):
+    chunks = ("MODEL.DETR.MASKS_PER_CHUNK", 3)
+    model = build_lively_model("PanopticDETR", *KEEP_ALL, *MASKS_ON, *chunks)
+    sizes = []
+    model.mask_head.register_forward_hook(lambda module, inputs, masks: sizes.append(len(masks)))
+    model([draw_input(64, 48), draw_input(64, 48)])
+    assert sum(sizes) > 3
+    assert max(sizes) == 3
+
+
+def test_chunks_without_a_mask_are_refused(build_model):
+    with pytest.raises(UserError, match="at least 1"):
+        build_model("PanopticDETR", "MODEL.DETR.MASKS_PER_CHUNK", 0)
+
+
+def test_mixed_precision_answers_as_float32(build_lively_model, draw_input):
+    model = build_lively_model("PanopticDETR", *KEEP_ALL, *MASKS_ON)
+    image = draw_input(64, 48)
+    (single,) = model([image])
+    with torch.autocast("cpu", torch.bfloat16):
+        (mixed,) = model([image])
+    for name in ("scores", "pred_boxes"):
+        found, wanted = (
+            getattr(result["instances"].get(name), "tensor", result["instances"].get(name))
+            for result in (mixed, single)
+        )
+        assert found.dtype == torch.float32
+        assert not torch.equal(found, wanted)
+        torch.testing.assert_close(found, wanted, rtol=0.05, atol=0.5)
+    masks, wanted = (result["instances"].pred_masks for result in (mixed, single))
+    assert (masks == wanted).float().mean() > 0.9
 
 
 @pytest.mark.parametrize("masks_on", [False, True])

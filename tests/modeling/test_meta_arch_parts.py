@@ -13,6 +13,7 @@ def test_padding_is_zero_after_normalisation(build_model, draw_input):
     images = model.preprocess([draw_input(4, 6, segments=0), draw_input(5, 3, segments=0)])
     assert images.tensor.shape == (2, 3, 5, 6)
     assert images.image_sizes == [(4, 6), (5, 3)]
+    assert images.tensor.is_contiguous(memory_format=torch.channels_last)
     assert not images.tensor[0, :, 4:].any()
     assert not images.tensor[1, :, :, 3:].any()
     white = model.preprocess([{"image": torch.full((3, 1, 1), 255, dtype=torch.uint8)}]).tensor
@@ -50,6 +51,40 @@ def test_predictions_are_linear_classes_and_a_perceptrons_boxes(build_model):
     hidden = (hidden @ second.weight.T + second.bias).clamp(min=0)
     wanted = 1 / (1 + (-hidden @ third.weight.T - third.bias).exp())
     torch.testing.assert_close(boxes, wanted, rtol=0, atol=1e-12)
+
+
+@torch.no_grad()
+def test_classes_and_boxes_are_predicted_outside_mixed_precision(build_model):
+    model = build_model("DETR")
+    hs = torch.randn(2, 1, 5, 128)
+    wanted = model.predict(hs)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model.predict(hs)
+        from_half = model.predict(hs.bfloat16())
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted))
+    assert all(x.dtype == torch.float32 for x in from_half)
+
+
+@torch.no_grad()
+def test_losses_are_float32_in_mixed_precision(build_model, draw_input):
+    """Matching and losses of the same predictions are the same inside and outside of it."""
+    model = build_model()
+    batch = [draw_input(64, 48), draw_input(40, 72, segments=2)]
+    targets, criterion = model.targets(batch), model.criterion
+    logits, boxes = torch.randn(2, 2, 5, 9), torch.rand(2, 2, 5, 4)
+
+    def losses():
+        matches = criterion.matcher(logits, boxes, targets)
+        mask_logits = torch.linspace(-3, 3, 5 * 16 * 18).view(5, 16, 18)
+        return {
+            **criterion.set_losses(logits, boxes, targets, matches),
+            **criterion.mask_losses(mask_logits, targets, matches, (64, 72)),
+        }
+
+    wanted = losses()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = losses()
+    assert all(torch.equal(found[name], loss) for name, loss in wanted.items())
 
 
 # Registries and metadata

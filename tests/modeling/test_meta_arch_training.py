@@ -200,3 +200,10 @@ def test_frozen_mask_losses_are_those_of_joint_training(build_model, batch):
         losses = joint(batch)
     wanted = {name: losses[name] for name in MASK_LOSSES}
     torch.testing.assert_close(train_step(frozen, batch), wanted)
+
+
+def test_the_frozen_part_keeps_nothing_for_a_backward_pass(build_model, batch):
+    model = build_model("PanopticDETR", *FREEZE).train()
+    encoded = model.encode(model.preprocess(batch), all_layers=False)
+    for tensor in (encoded.hs, encoded.memory, encoded.projected, *encoded.features.values()):
+        assert not tensor.requires_grad

@@ -2,8 +2,11 @@
 
 import socket
 
+import pytest
 import torch
 import torch.multiprocessing as mp
+from detectron2.utils.events import EventStorage
+from torch.nn.parallel import DistributedDataParallel
 
 from detr_d2.modeling.criterion import number_of_targets
 from detr_d2.modeling.matcher import Targets
@@ -11,20 +14,64 @@ from detr_d2.modeling.matcher import Targets
 CASES = [([3, 6], 4.5), ([0, 1], 1.0)]  # targets of each process; their mean, at least 1
 
 
-def count(rank: int, port: int, queue) -> None:
-    address = f"tcp://127.0.0.1:{port}"
-    torch.distributed.init_process_group("gloo", address, rank=rank, world_size=2)
-    for sizes, _ in CASES:
-        labels = torch.zeros(sizes[rank], dtype=torch.int64)
-        queue.put((sizes, number_of_targets([Targets(labels, torch.zeros(sizes[rank], 4))], "cpu")))
-    torch.distributed.destroy_process_group()
-
-
-def test_the_number_of_targets_is_the_mean_over_processes_and_at_least_one():
+def on_two_processes(work, *arguments) -> list:
+    """Run `work(rank, *arguments)` on each of two; gives what they return, by rank."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     queue = mp.get_context("spawn").SimpleQueue()
-    mp.spawn(count, (port, queue), nprocs=2)
-    counted = [queue.get() for _ in range(2 * len(CASES))]
-    assert all(case in counted and counted.count(case) == 2 for case in CASES)
+    mp.spawn(_run, (port, queue, work, arguments), nprocs=2)
+    return [value for _, value in sorted(queue.get() for _ in range(2))]
+
+
+def _run(rank: int, port: int, queue, work, arguments) -> None:
+    address = f"tcp://127.0.0.1:{port}"
+    torch.distributed.init_process_group("gloo", address, rank=rank, world_size=2)
+    queue.put((rank, work(rank, *arguments)))
+    torch.distributed.destroy_process_group()
+
+
+def count(rank: int) -> list[float]:
+    return [
+        number_of_targets([Targets(torch.zeros(sizes[rank]), torch.zeros(sizes[rank], 4))], "cpu")
+        for sizes, _ in CASES
+    ]
+
+
+def test_the_number_of_targets_is_the_mean_over_processes_and_at_least_one():
+    wanted = [number for _, number in CASES]
+    assert on_two_processes(count) == [wanted, wanted]
+
+
+def gradients(model, batch) -> dict[str, tuple[float, float]]:
+    """Of each parameter that is trained, sum and norm of the gradient."""
+    with EventStorage():
+        losses = model(batch)
+    sum(losses.values()).backward()
+    return {
+        name.removeprefix("module."): (p.grad.sum().item(), p.grad.norm().item())
+        for name, p in model.named_parameters()
+        if p.requires_grad
+    }
+
+
+def gradients_of_image(rank: int, models, images) -> list[dict]:
+    """Of each model, where this process has one of two images."""
+    return [
+        gradients(DistributedDataParallel(model, broadcast_buffers=False), [images[rank]])
+        for model in models
+    ]
+
+
+def test_an_image_without_segments_trains_beside_one_with(build_model, draw_input):
+    """Distributed training waits for all gradients; they are those of both images together."""
+    joint = build_model().double().train()
+    frozen = build_model("PanopticDETR", "MODEL.DETR.FREEZE_DETR", True).double().train()
+    images = [draw_input(64, 48, segments=3), draw_input(64, 48, segments=0)]
+    first, second = on_two_processes(gradients_of_image, (joint, frozen), images)
+    assert first == second
+    assert first[0].keys() == {name for name, _ in joint.named_parameters()}
+    together = gradients(frozen, images)
+    assert first[1].keys() == together.keys()
+    for name, found in first[1].items():
+        assert found == pytest.approx(together[name], rel=1e-6, abs=1e-9), name

@@ -38,6 +38,17 @@ class Encoded:
     memory: Tensor
     hs: Tensor
 
+    def of_images(self, images: slice) -> "Encoded":
+        """The same for some images of the batch."""
+        mask = self.padding_mask
+        return Encoded(
+            {name: feature[images] for name, feature in self.features.items()},
+            None if mask is None else mask[images],
+            self.projected[images],
+            self.memory[images],
+            self.hs[:, images],
+        )
+
 
 @META_ARCH_REGISTRY.register()
 class DETR(nn.Module):
@@ -124,10 +135,16 @@ class DETR(nn.Module):
         return self.inference(batched_inputs)
 
     def preprocess(self, batched_inputs: list[dict]) -> ImageList:
-        """Normalise the images and pad them, with zeros, at the right and the bottom."""
+        """Normalise the images and pad them, with zeros, at the right and the bottom.
+
+        Channels are last in memory, from here to the mask head: what follows keeps the format of
+        what it is given, and that is the one that convolutions are fastest in (docs/speed.md).
+        """
         images = [x["image"].to(self.device, non_blocking=True) for x in batched_inputs]
         images = [(image - self.pixel_mean) / self.pixel_std for image in images]
-        return ImageList.from_tensors(images)
+        images = ImageList.from_tensors(images)
+        images.tensor = images.tensor.contiguous(memory_format=torch.channels_last)
+        return images
 
     def encode(self, images: ImageList, all_layers: bool) -> Encoded:
         """Backbone, projection and transformer. `all_layers`: see `Transformer.forward`."""
@@ -148,9 +165,12 @@ class DETR(nn.Module):
     def predict(self, hs: Tensor) -> tuple[Tensor, Tensor]:
         """(L, B, N, d) -> logits (L, B, N, C + 1), relative (cx, cy, w, h) (L, B, N, 4).
 
-        Matching, losses and scores are computed from them, so they leave half precision here.
+        Matching, losses and scores are computed from them, so mixed precision ends here: in
+        bfloat16 a coordinate would have two or three digits. These layers are small.
         """
-        logits, boxes = self.class_embed(hs), self.bbox_embed(hs)
+        with torch.autocast(hs.device.type, enabled=False):
+            hs = hs.to(self.query_embed.weight.dtype)
+            logits, boxes = self.class_embed(hs), self.bbox_embed(hs)
         return at_least_float32(logits), at_least_float32(boxes).sigmoid()
 
     def losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:

@@ -39,6 +39,7 @@ class PanopticDETR(DETR):
         official_stuff_rule: bool,
         instance_score_threshold: float,
         instance_masks_on: bool,
+        masks_per_chunk: int,
         **detr,
     ):
         """
@@ -50,6 +51,7 @@ class PanopticDETR(DETR):
             official_stuff_rule: see `panoptic_from_masks`.
             instance_score_threshold: queries below it are not among the `instances`.
             instance_masks_on: give `instances` masks.
+            masks_per_chunk: how many masks inference computes at a time.
             **detr: the arguments of `DETR`.
         """
         super().__init__(**detr)
@@ -60,6 +62,12 @@ class PanopticDETR(DETR):
         self.official_stuff_rule = official_stuff_rule
         self.instance_score_threshold = instance_score_threshold
         self.instance_masks_on = instance_masks_on
+        if masks_per_chunk < 1:
+            raise UserError(
+                f"MODEL.DETR.MASKS_PER_CHUNK is {masks_per_chunk}: set the number of masks that "
+                "are computed at a time, at least 1."
+            )
+        self.masks_per_chunk = masks_per_chunk
         is_thing = torch.zeros(self.class_embed.out_features - 1, dtype=torch.bool)
         is_thing[thing_classes] = True
         self.register_buffer("is_thing", is_thing, persistent=False)
@@ -86,6 +94,7 @@ class PanopticDETR(DETR):
             official_stuff_rule=detr.PANOPTIC.OFFICIAL_STUFF_RULE,
             instance_score_threshold=detr.INSTANCES.SCORE_THRESHOLD,
             instance_masks_on=detr.INSTANCES.MASKS_ON,
+            masks_per_chunk=detr.MASKS_PER_CHUNK,
         )
         return arguments
 
@@ -135,12 +144,26 @@ class PanopticDETR(DETR):
         logits = self.mask_head(encoded.projected, maps, counts, encoded.features)
         return at_least_float32(logits)
 
+    def masks_in_chunks(self, encoded: Encoded, chosen: Tensor) -> Tensor:
+        """Mask logits of the queries that are `chosen`, (B, N) bool; see `masks`.
+
+        Masks do not depend on each other, so a few at a time are the same as all at once.
+        """
+        masks = []
+        for chunk in chosen.nonzero().split(self.masks_per_chunk):
+            images, rows = chunk.unbind(1)
+            # Packed queries are in the order of their images, so a chunk has a run of images.
+            counts = images.bincount(minlength=len(chosen)).tolist()
+            touched = [image for image, count in enumerate(counts) if count] or [0]
+            run = slice(touched[0], touched[-1] + 1)
+            masks.append(self.masks(encoded.of_images(run), rows.split(counts[run])))
+        return torch.cat(masks)
+
     def losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
         images = self.preprocess(batched_inputs)
         targets = self.targets(batched_inputs)
-        with torch.set_grad_enabled(not self.freeze_detr):
-            encoded = self.encode(images, self.deep_supervision and not self.freeze_detr)
-            logits, boxes = self.predict(encoded.hs)
+        encoded = self.encode(images, self.deep_supervision and not self.freeze_detr)
+        logits, boxes = self.predict(encoded.hs)
         matches = self.match(logits, boxes, targets)
         losses = {}
         if not self.freeze_detr:
@@ -167,14 +190,14 @@ class PanopticDETR(DETR):
         kept = is_confident(logits, self.panoptic_score_threshold)
         instances = self.is_thing[classes] & (scores > self.instance_score_threshold)
         masked = kept | instances if self.instance_masks_on else kept
-        masks = self.masks(encoded, [rows.nonzero()[:, 0] for rows in masked])
+        masks = self.masks_in_chunks(encoded, masked)
 
         results = []
         padded_size = images.tensor.shape[-2:]
         for b, image_masks in enumerate(masks.split(masked.sum(1).tolist())):
-            image_masks = upsample_masks(image_masks, padded_size, images.image_sizes[b])
+            sizes = padded_size, images.image_sizes[b]
             panoptic_seg = panoptic_from_masks(
-                image_masks[kept[b][masked[b]]] if self.instance_masks_on else image_masks,
+                upsample_masks(image_masks[kept[b, masked[b]]], *sizes),
                 classes[b, kept[b]],
                 scores[b, kept[b]],
                 self.is_thing,
@@ -187,7 +210,12 @@ class PanopticDETR(DETR):
                 boxes[b, rows], scores[b, rows], classes[b, rows], output_sizes[b]
             )
             if self.instance_masks_on:
-                found.pred_masks = instance_masks(image_masks[rows[masked[b]]], output_sizes[b])
+                found.pred_masks = torch.cat(
+                    [
+                        instance_masks(upsample_masks(chunk, *sizes), output_sizes[b])
+                        for chunk in image_masks[rows[masked[b]]].split(self.masks_per_chunk)
+                    ]
+                )
             results.append({"instances": found, "panoptic_seg": panoptic_seg})
         return results
 

@@ -1,0 +1,26 @@
+"""What the model's savings are worth: time, memory and agreement against a plain reference.
+
+docs/benchmark.md says how it measures.
+"""
+
+from .exactness import check_exactness
+from .measure import measure, works_of
+from .report import machine, markdown, plain_text, write
+from .settings import Settings, quick
+from .variants import Variant, default_variants
+from .works import WORKS
+
+__all__ = [
+    "WORKS",
+    "Settings",
+    "Variant",
+    "check_exactness",
+    "default_variants",
+    "machine",
+    "markdown",
+    "measure",
+    "plain_text",
+    "quick",
+    "works_of",
+    "write",
+]

@@ -1,0 +1,103 @@
+"""What a run takes besides time: operations, saved activations, peak memory."""
+
+import contextlib
+import resource
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+
+# The fused attention of the CPU, which the counter knows of the GPU alone.
+_OF_CPU = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_OF_CPU_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+_FLOPS_OF = {
+    **flop_registry,
+    _OF_CPU: lambda q, k, v, *_, **__: sdpa_flop_count(q.shape, k.shape, v.shape),
+    _OF_CPU_BACKWARD: lambda grad, q, k, v, *_, **__: sdpa_backward_flop_count(
+        grad.shape, q.shape, k.shape, v.shape
+    ),
+}
+
+
+class OperationCounter(TorchDispatchMode):
+    """Counts the multiplications with additions of what runs within it, in `macs`.
+
+    Of convolutions and matrix products alone, as they are dispatched: a fused attention counts,
+    which a traced graph would not show.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.macs = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        flops_of = _FLOPS_OF.get(func.overloadpacket)
+        if flops_of is not None:
+            self.macs += flops_of(*args, **kwargs, out_val=out) // 2
+        return out
+
+
+class SavedCounter(torch.autograd.graph.saved_tensors_hooks):
+    """Counts the bytes that autograd keeps for the backward pass, in `bytes`.
+
+    Each storage counts once, and those of parameters and buffers not at all.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__(self._pack, lambda tensor: tensor)
+        self.own = {x.untyped_storage().data_ptr() for x in (*model.parameters(), *model.buffers())}
+        self.storages: dict[int, int] = {}
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self.own:
+            self.storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.storages.values())
+
+
+def peak_on_gpu(run: Callable[[], object]) -> int:
+    """Bytes that are allocated at most during `run`, over those allocated before."""
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    run()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def in_fresh_process(function: Callable, *arguments):
+    """What `function` gives in a process of its own, where nothing has run before."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def peak_on_cpu(run: Callable[[], object]) -> int:
+    """Bytes that are resident at most during `run`, over those resident before.
+
+    Only a fresh process tells the truth: the allocator keeps what was freed for later use.
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak starts anew
+    before = _resident("VmRSS")
+    run()
+    return _resident("VmHWM") - before
+
+
+def _resident(key: str) -> int:
+    """A line of /proc/self/status in bytes; elsewhere the peak, of which nothing is smaller."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    lines = [line for line in status.read_text().splitlines() if line.startswith(f"{key}:")]
+    return int(lines[0].split()[1]) * 1024

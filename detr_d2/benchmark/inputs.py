@@ -1,0 +1,117 @@
+"""Images with panoptic ground truth, drawn at any size and with any number of segments."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectron2.structures import BitMasks, Boxes, Instances
+from panopticapi.utils import id2rgb
+from PIL import Image
+
+from ..data.panoptic_map import boxes_of_segments
+
+
+@dataclass(frozen=True)
+class Scene:
+    """
+    Attributes:
+        image: (H, W, 3) uint8, RGB.
+        numbers: (H, W) int32, t + 1 at segment t; there is no VOID.
+        labels: of each segment, contiguous; things and stuff in turn.
+    """
+
+    image: np.ndarray
+    numbers: np.ndarray
+    labels: list[int]
+
+
+def draw_scene(seed: int, size: tuple[int, int], segments: int, is_thing: list[bool]) -> Scene:
+    """Every segment is what lies nearest to its centre, and has a colour and a grain."""
+    rng = np.random.default_rng(seed)
+    height, width = size
+    centres = rng.choice(height * width, segments, replace=False)
+    y, x = np.mgrid[:height, :width]
+    squares = [(y - c // width) ** 2 + (x - c % width) ** 2 for c in centres]
+    numbers = np.argmin(squares, axis=0).astype(np.int32) + 1
+    image = rng.uniform(40, 215, (segments, 3))[numbers - 1] + rng.normal(0, 12, (height, width, 1))
+    kinds = [[c for c, thing in enumerate(is_thing) if thing is kind] for kind in (True, False)]
+    labels = [int(rng.choice(kinds[n % 2])) for n in range(segments)]
+    return Scene(image.clip(0, 255).astype(np.uint8), numbers, labels)
+
+
+def model_input(scene: Scene, image_size: tuple[int, int]) -> dict:
+    """What all DETR variants take, in training and at inference.
+
+    Args:
+        image_size: (height, width) of the original image, pixels.
+    """
+    _, boxes = boxes_of_segments(scene.numbers, len(scene.labels))
+    instances = Instances(scene.numbers.shape)
+    instances.gt_boxes = Boxes(torch.from_numpy(boxes))
+    instances.gt_classes = torch.tensor(scene.labels)
+    segment_map = torch.from_numpy(scene.numbers)
+    return {
+        "image": torch.from_numpy(scene.image).permute(2, 0, 1).contiguous(),
+        "instances": instances,
+        "segment_map": segment_map,
+        "masks": segment_map == torch.arange(1, len(scene.labels) + 1)[:, None, None],
+        "height": image_size[0],
+        "width": image_size[1],
+    }
+
+
+def panoptic_fpn_input(x: dict, is_thing: list[bool]) -> dict:
+    """The same for Panoptic FPN: things as instances, stuff as a map where 0 says thing."""
+    instances = x["instances"]
+    labels = instances.gt_classes.tolist()
+    things = torch.tensor([is_thing[label] for label in labels])
+    of_things = instances[things]
+    of_things.gt_masks = BitMasks(x["masks"][things])
+    number_of_class = {c: n for n, c in enumerate([c for c, t in enumerate(is_thing) if t])}
+    of_things.gt_classes = torch.tensor([number_of_class[c] for c in of_things.gt_classes.tolist()])
+    stuff = [c for c, thing in enumerate(is_thing) if not thing]
+    of_segment = [0] + [0 if is_thing[c] else 1 + stuff.index(c) for c in labels]
+    sem_seg = torch.tensor(of_segment)[x["segment_map"].long()]
+    size = {"height": x["height"], "width": x["width"]}
+    return {"image": x["image"].flip(0), "instances": of_things, "sem_seg": sem_seg, **size}
+
+
+def write_dataset(
+    folder: Path, count: int, size: tuple[int, int], segments: int, is_thing: list[bool]
+) -> list[Scene]:
+    """Write scenes in COCO panoptic format: images/, panoptic/ and panoptic.json.
+
+    Category ids are the contiguous classes and 1. Segment t of an image has the id 1000 (t + 1),
+    so that all three channels of the PNG are in use.
+    """
+    scenes = [draw_scene(seed, size, segments, is_thing) for seed in range(count)]
+    for name in ("images", "panoptic"):
+        (folder / name).mkdir()
+    images, annotations = [], []
+    for n, scene in enumerate(scenes, 1):
+        Image.fromarray(scene.image).save(folder / "images" / f"{n}.jpg", quality=95)
+        Image.fromarray(id2rgb(scene.numbers * 1000)).save(folder / "panoptic" / f"{n}.png")
+        image = {"id": n, "file_name": f"{n}.jpg", "height": size[0], "width": size[1]}
+        images.append(image)
+        areas = np.bincount(scene.numbers.ravel(), minlength=segments + 1)[1:].tolist()
+        _, boxes = boxes_of_segments(scene.numbers, segments)
+        infos = [
+            {
+                "id": 1000 * t,
+                "category_id": label + 1,
+                "area": area,
+                "bbox": [*box[:2], box[2] - box[0], box[3] - box[1]],
+                "iscrowd": 0,
+            }
+            for t, (label, area, box) in enumerate(zip(scene.labels, areas, boxes.tolist()), 1)
+        ]
+        annotations.append({"image_id": n, "file_name": f"{n}.png", "segments_info": infos})
+    categories = [
+        {"id": label + 1, "name": f"class {label}", "isthing": int(thing)}
+        for label, thing in enumerate(is_thing)
+    ]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "panoptic.json").write_text(json.dumps(content))
+    return scenes

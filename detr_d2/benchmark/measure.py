@@ -1,0 +1,119 @@
+"""Measure a work: all variants in turn, again and again, so that what disturbs hits them all."""
+
+import time
+
+import numpy as np
+import torch
+
+from .clock import Clock, Phases, spread
+from .costs import OperationCounter, SavedCounter, in_fresh_process, peak_on_cpu, peak_on_gpu
+from .settings import Settings
+from .variants import Variant
+from .works import WORKS, Case, Work
+
+
+def works_of(settings: Settings) -> list[Work]:
+    """The chosen works; those of inference once for each batch size."""
+    works = []
+    for kind in (WORKS[name] for name in settings.works):
+        batches = [(n,) for n in settings.batch_sizes] if kind.has_batches else [()]
+        works += [kind(settings, *arguments) for arguments in batches]
+    return works
+
+
+def measure(work: Work) -> list[dict]:
+    """Measure the chosen variants of a work, and close it.
+
+    Returns:
+        Of each variant `work`, `title`, `variant`; of the time in seconds `median`,
+        `lower_quartile`, `upper_quartile`, `min`, and `runs`; `phases`, median seconds by name;
+        `speed_up` over the reference; where there is a model `parameters` and `macs`;
+        `saved_bytes` of a training step; `peak_bytes`; `apart`, how far the results are from the
+        reference's.
+    """
+    torch.set_num_threads(work.settings.threads)
+    try:
+        return _measure(work)
+    finally:
+        work.close()
+
+
+def _measure(work: Work) -> list[dict]:
+    settings = work.settings
+    variants = [v for v in settings.variants if work.takes_part(v)]
+    cases, rows = {}, {}
+    expected = None
+    for variant in variants:
+        case = cases[variant] = work.prepare(variant)
+        row = rows[variant] = {"work": work.name, "title": work.title, "variant": str(variant)}
+        result = examine(work, variant, case, row)
+        if variant == Variant("reference"):
+            expected = result
+        elif expected is not None and variant.model != "panoptic-fpn":
+            row["apart"] = work.compare(result, expected)
+        del result
+    repeat(work, cases, rows)
+    add_peaks(work, cases, rows)
+    for row in rows.values():
+        if expected is not None:
+            row["speed_up"] = rows[Variant("reference")]["median"] / row["median"]
+    return list(rows.values())
+
+
+def examine(work: Work, variant: Variant, case: Case, row: dict):
+    """The first run, which is not timed: it warms up, is counted, and gives what is compared."""
+    if case.model is None:
+        return case.examine()
+    row["parameters"] = sum(p.numel() for p in case.model.parameters())
+    if variant.compiled:  # no counter sees into a compiled graph
+        return case.examine()
+    operations, saved = OperationCounter(), SavedCounter(case.model)
+    with operations, saved:
+        result = case.examine()
+    row["macs"] = operations.macs
+    if work.is_training:
+        row["saved_bytes"] = saved.bytes
+    return result
+
+
+def repeat(work: Work, cases: dict[Variant, Case], rows: dict[Variant, dict]) -> None:
+    """Time each case once a round; adds times and phases to the rows."""
+    settings = work.settings
+    clock = Clock(work.device or settings.device)
+    phases = {variant: Phases(clock, case.phases) for variant, case in cases.items()}
+    seconds = {variant: [] for variant in cases}
+    seconds_of_phases = {variant: [] for variant in cases}
+    until = time.monotonic() + settings.seconds
+    for done in range(settings.most_rounds):
+        if done >= settings.least_rounds and time.monotonic() > until:
+            break
+        for variant, case in cases.items():
+            whole = clock.time(case.run)
+            seconds[variant].append(whole)
+            seconds_of_phases[variant].append(phases[variant].take(whole))
+    for variant, row in rows.items():
+        row.update(spread(seconds[variant]))
+        if cases[variant].phases:
+            rounds = seconds_of_phases[variant]
+            row["phases"] = {
+                name: float(np.median([x[name] for x in rounds])) for name in rounds[0]
+            }
+
+
+def add_peaks(work: Work, cases: dict[Variant, Case], rows: dict[Variant, dict]) -> None:
+    settings = work.settings
+    for variant, case in cases.items():
+        if case.model is None:
+            continue
+        if settings.device == "cuda":
+            rows[variant]["peak_bytes"] = peak_on_gpu(case.run)
+        elif work.has_peak and settings.peak_on_cpu:
+            rows[variant]["peak_bytes"] = in_fresh_process(peak_of, work, variant)
+
+
+def peak_of(work: Work, variant: Variant) -> int:
+    """Bytes of one run in this process, which has run nothing else yet."""
+    torch.set_num_threads(work.settings.threads)
+    case = work.prepare(variant)
+    case.warm_up()
+    return peak_on_cpu(case.run)

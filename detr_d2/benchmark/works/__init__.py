@@ -1,0 +1,23 @@
+"""The rows of the table: what is done, by each variant, again and again."""
+
+from .data import Evaluation, Loading
+from .inference import BoxInference, PanopticInference
+from .merging import MergingAll, MergingKept
+from .training import JointTraining, MaskTraining
+from .work import Case, Work
+
+WORKS: dict[str, type[Work]] = {
+    work.name: work
+    for work in (
+        PanopticInference,
+        BoxInference,
+        MaskTraining,
+        JointTraining,
+        MergingKept,
+        MergingAll,
+        Loading,
+        Evaluation,
+    )
+}
+
+__all__ = ["WORKS", "Case", "Work"]

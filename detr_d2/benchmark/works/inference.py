@@ -1,0 +1,78 @@
+"""From images to results, as `Predictor` runs a model."""
+
+import torch
+
+from ..agreement import differing_pixels, instances_apart
+from ..inputs import draw_scene, model_input, panoptic_fpn_input
+from ..models import DecidedClasses, build_detr, build_panoptic_fpn, detr_cfg, is_thing
+from ..settings import Settings
+from ..variants import Variant
+from .work import Case, Work, phases_of
+
+
+class PanopticInference(Work):
+    """Image in, `panoptic_seg` and boxes out; exactly `settings.kept` queries are kept."""
+
+    name = "panoptic-inference"
+    meta_architecture = "PanopticDETR"
+    what = "panoptic inference"
+    has_batches = True
+    has_peak = True
+
+    def __init__(self, settings: Settings, batch_size: int = 1):
+        super().__init__(settings)
+        self.batch_size = batch_size
+
+    @property
+    def title(self) -> str:
+        height, width = self.settings.input_size
+        return f"{self.what}, {height}x{width}, batch of {self.batch_size}"
+
+    def takes_part(self, variant: Variant) -> bool:
+        return True
+
+    def prepare(self, variant: Variant) -> Case:
+        settings = self.settings
+        cfg = detr_cfg(settings, "MODEL.META_ARCHITECTURE", self.meta_architecture)
+        things = is_thing(cfg)
+        inputs = []
+        for seed in range(self.batch_size):
+            scene = draw_scene(seed, settings.input_size, settings.segments, things)
+            inputs.append(model_input(scene, settings.image_size))
+        if variant.model == "panoptic-fpn":
+            model, _ = build_panoptic_fpn(variant, settings)
+            inputs = [panoptic_fpn_input(x, things) for x in inputs]
+        else:
+            model = build_detr(variant, cfg)
+            model.class_embed = DecidedClasses(
+                model.class_embed, cfg.MODEL.DETR.NUM_OBJECT_QUERIES, settings.kept
+            )
+        model.eval()
+        small = [{**inputs[0], "image": inputs[0]["image"][:, :64, :64]}]
+
+        @torch.no_grad()
+        def run(images=inputs):
+            with variant.computing(settings.device):
+                return model(images)
+
+        return Case(run, run, model, phases_of(model, variant), lambda: run(small))
+
+    def compare(self, result, reference) -> dict[str, float]:
+        boxes = [instances_apart(a["instances"], b["instances"]) for a, b in zip(result, reference)]
+        apart = {"box_pixels": max(boxes)}
+        if "panoptic_seg" in reference[0]:
+            pixels = [
+                differing_pixels(a["panoptic_seg"], b["panoptic_seg"])
+                for a, b in zip(result, reference)
+            ]
+            apart["pixels_per_10000"] = max(pixels)
+        return apart
+
+
+class BoxInference(PanopticInference):
+    name = "box-inference"
+    meta_architecture = "DETR"
+    what = "boxes alone"
+
+    def takes_part(self, variant: Variant) -> bool:
+        return variant.model != "panoptic-fpn"

@@ -1,0 +1,103 @@
+"""Images of every format that Pillow reads: upright, with 8 bits a channel."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from detectron2.utils.file_io import PathManager
+from PIL import Image, ImageOps
+
+from ..errors import UserError
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
+_EXIF_ORIENTATION = 0x0112
+
+
+def read_image(path: str | os.PathLike, image_format: str = "RGB", where: str = "") -> np.ndarray:
+    """Read an image as the model sees it.
+
+    Unlike Detectron2's function of this name, it turns a TIFF once (Pillow has turned it already),
+    and scales 16 bits to 8 where Pillow would cut everything above 255 to white.
+
+    Args:
+        image_format: channels of the result, "RGB" or "BGR"; grey, palette and alpha are converted.
+        where: stands behind the path in errors, such as "(image 5)".
+
+    Returns:
+        (H, W, 3) uint8, turned as its EXIF orientation says.
+
+    Raises:
+        UserError: where the file is missing, is no whole image, or has more than 16 bits.
+    """
+    with open_image(path, where) as image:
+        try:
+            image.load()
+            image = ImageOps.exif_transpose(image)
+            # An EXIF block that cannot be parsed is a SyntaxError of Pillow's.
+        except (OSError, ValueError, SyntaxError) as error:
+            raise UserError(
+                f"{_named(path, where)} cannot be read as an image: {error}."
+            ) from error
+        pixels = np.asarray(_as_8_bits(image, _named(path, where)).convert("RGB"))
+    return np.ascontiguousarray(pixels[:, :, ::-1]) if image_format == "BGR" else pixels
+
+
+def read_image_size(path: str | os.PathLike, where: str = "") -> tuple[int, int]:
+    """(height, width) of the upright image; only the header is read, except of turned TIFFs."""
+    with open_image(path, where) as image:
+        if image.getexif().get(_EXIF_ORIENTATION, 1) < 5:
+            return image.height, image.width
+        if image.format == "TIFF":  # some versions of Pillow turn its size, some do not
+            return read_image(path, where=where).shape[:2]
+        return image.width, image.height
+
+
+def check_same_size(
+    path: str | os.PathLike,
+    size: tuple[int, int],
+    image: str | os.PathLike,
+    image_size: tuple[int, int],
+) -> None:
+    """A `UserError` where a map, named by `path`, does not have its image's (height, width)."""
+    if tuple(size) != tuple(image_size):
+        raise UserError(
+            f"{path} is {size[1]} x {size[0]} pixels, but its image {image} is "
+            f"{image_size[1]} x {image_size[0]}: make them the same size."
+        )
+
+
+def open_image(path: str | os.PathLike, where: str = "") -> Image.Image:
+    """Open an image file; a `UserError` where it is missing or not an image."""
+    name = _named(path, where)
+    path = PathManager.get_local_path(os.fspath(path))
+    if not os.path.isfile(path):
+        raise UserError(f"{name} does not exist: put it there, or correct the JSON.")
+    try:
+        return Image.open(path)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"{name} is not an image: {error}.") from error
+
+
+def find_image_files(root: str | os.PathLike) -> list[str]:
+    """The images in a folder and its sub-folders, relative to it, sorted."""
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"{root} is not a folder: give the folder of the images.")
+    files = [p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES]
+    return sorted(p.relative_to(root).as_posix() for p in files)
+
+
+def _as_8_bits(image: Image.Image, name: str) -> Image.Image:
+    sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+    if sixteen_bits:
+        return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise UserError(
+            f"{name} has 32 bits a channel, and nothing says which value is white: write it with "
+            "8 or 16 bits."
+        )
+    return image
+
+
+def _named(path: str | os.PathLike, where: str) -> str:
+    return f"{path} {where}".rstrip()

@@ -1,0 +1,167 @@
+"""COCO's instances JSON: polygons and run-length masks, which may overlap."""
+
+import math
+from collections import defaultdict
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from ...errors import UserError
+from ..files import join_inside, read_json
+from .annotation import Annotation, Canvas, Segment
+from .categories import read_categories
+from .label_maps import SAME_NAME, add_stuff, read_label_map
+from .source import Picture, Source
+
+_FARTHEST = 1e5  # pixels from the origin: a polygon that reaches farther is a mistake
+
+
+def from_instances(
+    image_root: Path,
+    instances_json: Path,
+    stuff_root: Path | None = None,
+    stuff_categories: Path | None = None,
+    background: str = "",
+) -> Source:
+    """Convert instances, which become things.
+
+    Args:
+        stuff_root: folder of label maps for the pixels that no instance covers, named as the
+            images are, with .png.
+        stuff_categories: what is in them, see `read_categories`.
+        background: name of a stuff class for all other pixels; empty leaves them VOID.
+    """
+    content = read_json(instances_json)
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise UserError(f"{instances_json} has no list {key}: give a COCO instances JSON.")
+    things = [_thing(category, instances_json) for category in content["categories"]]
+    stuff = read_categories(stuff_categories) if stuff_categories else []
+    _check_stuff(things, stuff, stuff_categories)
+    background_id = max(c["id"] for c in (*things, *stuff)) + 1 if background else None
+    categories = things + [{k: v for k, v in c.items() if k != "label"} for c in stuff]
+    if background:
+        categories.append({"id": background_id, "name": background, "isthing": 0})
+    return Source(
+        image_root,
+        _pictures(content, {c["id"] for c in things}, instances_json),
+        categories,
+        partial(
+            _annotate,
+            instances_json=instances_json,
+            stuff_root=stuff_root,
+            stuff=stuff,
+            background=background_id,
+        ),
+    )
+
+
+def _thing(category: dict, path: Path) -> dict:
+    if not {"id", "name"} <= category.keys():
+        raise UserError(f"{path}: the category {category} has no id or no name: add it.")
+    return {**category, "isthing": 1}
+
+
+def _check_stuff(things: list[dict], stuff: list[dict], path: Path | None) -> None:
+    ids = {c["id"] for c in things}
+    for category in stuff:
+        if category["isthing"]:
+            raise UserError(f"{path}: {category['name']} is a thing: list the stuff alone.")
+        if category["id"] in ids:
+            raise UserError(
+                f"{path}: {category['name']} has the id {category['id']}, which is of a thing of "
+                "the instances JSON: give it another id, and its value in the maps as `label`."
+            )
+
+
+def _pictures(content: dict, thing_ids: set[int], path: Path) -> list[Picture]:
+    annotations = defaultdict(list)
+    for annotation in content["annotations"]:
+        where = f"{path}, annotation {annotation.get('id')}"
+        missing = {"image_id", "category_id", "segmentation"} - annotation.keys()
+        if missing:
+            raise UserError(f"{where} has no {sorted(missing)[0]}: add it, or leave it out.")
+        if annotation["category_id"] not in thing_ids:
+            raise UserError(
+                f"{where} has category {annotation['category_id']}, which is not in `categories`: "
+                "add the category or change the annotation."
+            )
+        annotations[annotation["image_id"]].append(annotation)
+    images = {image["id"]: image for image in content["images"]}
+    lost = annotations.keys() - images.keys()
+    if lost:
+        raise UserError(
+            f"{path}: image {min(lost)} has annotations but is not in `images`: add it."
+        )
+    return [
+        Picture(image["file_name"], id_, annotations.get(id_, [])) for id_, image in images.items()
+    ]
+
+
+def _annotate(
+    picture: Picture,
+    height: int,
+    width: int,
+    *,
+    instances_json: Path,
+    stuff_root: Path | None,
+    stuff: list[dict],
+    background: int | None,
+) -> Annotation:
+    where = f"image {picture.image_id}, {picture.file_name}"
+    canvas = Canvas(height, width, f"{instances_json}, {where}")
+    if stuff_root is not None:
+        path = join_inside(stuff_root, SAME_NAME.replace(picture.file_name), where)
+        labels = read_label_map(path, height, width, where)
+        add_stuff(canvas, labels, stuff)
+    runs = [run_lengths(a, height, width, instances_json) for a in picture.content]
+    areas = [int(coco_mask.area(run)) for run in runs]
+    segments = [Segment(a["category_id"], int(a.get("iscrowd", 0))) for a in picture.content]
+    canvas.add_objects(zip(areas, segments), lambda n: coco_mask.decode(runs[n]).astype(bool))
+    if background is not None:
+        canvas.fill(Segment(background))
+    return canvas.finish()
+
+
+def run_lengths(annotation: dict, height: int, width: int, path: Path) -> dict:
+    """The mask of one annotation in pycocotools' compressed form.
+
+    `segmentation` is a list of polygons (x, y, x, y, ...), whose union it is, or run lengths as a
+    list or as COCO's text.
+    """
+    segmentation = annotation["segmentation"]
+    where = f"{path}, annotation {annotation.get('id')} (image {annotation['image_id']})"
+    try:
+        if isinstance(segmentation, dict):
+            return _checked_runs(segmentation, height, width)
+        polygons = [_checked_polygon(polygon) for polygon in segmentation]
+        if not polygons:
+            raise ValueError("there is no polygon")
+        return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{where}: {error}, so it has no mask: correct or remove it.") from error
+
+
+def _checked_polygon(polygon: list[float]) -> list[float]:
+    if len(polygon) < 6 or len(polygon) % 2:
+        raise ValueError(f"a polygon has {len(polygon)} numbers, not x and y of three points")
+    if not all(math.isfinite(x) and abs(x) < _FARTHEST for x in polygon):
+        raise ValueError("a polygon lies outside of every image")
+    return polygon
+
+
+def _checked_runs(segmentation: dict, height: int, width: int) -> dict:
+    size = [int(x) for x in segmentation["size"]]
+    if size != [height, width]:
+        raise ValueError(f"its mask is {size[1]} x {size[0]}, the image {width} x {height} pixels")
+    counts = segmentation["counts"]
+    if isinstance(counts, list):
+        runs = np.array(counts, dtype=np.int64)
+        if (runs < 0).any() or runs.sum() != height * width:
+            raise ValueError(f"its runs cover {runs.sum()} of {height * width} pixels")
+        return coco_mask.frPyObjects({"size": size, "counts": counts}, height, width)
+    run = {"size": size, "counts": counts}
+    coco_mask.decode(run)  # a ValueError where the runs do not fill the image
+    return run

@@ -1,0 +1,175 @@
+"""Label maps, with one class a pixel, and maps of instance numbers beside them (Cityscapes)."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from ...errors import UserError
+from ..files import join_inside
+from ..images import check_same_size, find_image_files, open_image
+from .annotation import Annotation, Canvas, Segment
+from .categories import labels_of, read_categories
+from .source import Picture, Source
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the name of an image is turned into that of its map: one ending for another.
+
+    Attributes:
+        of_image: such as "_leftImg8bit.png"; empty for the suffix, whatever it is.
+        of_map: such as "_gtFine_labelIds.png".
+    """
+
+    of_image: str = ""
+    of_map: str = ".png"
+
+    def replace(self, file_name: str) -> str:
+        if not self.of_image:
+            return str(Path(file_name).with_suffix("")) + self.of_map
+        return file_name.removesuffix(self.of_image) + self.of_map
+
+
+SAME_NAME = Ending()
+
+
+@dataclass(frozen=True)
+class Objects:
+    """How the pixels of a thing class are divided into objects.
+
+    Attributes:
+        root: folder of the maps of instance numbers; without one, objects are connected regions
+            (pixels that share an edge or a corner).
+        ending: of their names.
+        crowd_below: instance numbers below this are of no object alone; all these pixels of a
+            class are one crowd region. 1 where 0 means that; 1000 in Cityscapes.
+        least_area: connected regions of fewer pixels are VOID.
+    """
+
+    root: Path | None = None
+    ending: Ending = SAME_NAME
+    crowd_below: int = 1
+    least_area: int = 1
+
+
+def from_label_maps(
+    image_root: Path,
+    label_root: Path,
+    categories_file: Path,
+    ending: Ending = SAME_NAME,
+    objects: Objects | None = None,
+) -> Source:
+    """Convert label maps.
+
+    Args:
+        label_root: folder of the label maps, named as the images are but for the ending.
+        categories_file: see `read_categories`; a pixel of any other label is VOID.
+        objects: how things are told apart; not needed where all classes are stuff.
+    """
+    categories = read_categories(categories_file)
+    things = [c["name"] for c in categories if c["isthing"]]
+    if things and objects is None:
+        raise UserError(
+            f"{categories_file}: {things[0]} is a thing, and nothing says which pixels are of one "
+            "object: give --instance-root, or --connected-things."
+        )
+    names = [n for n in find_image_files(image_root) if n.endswith(ending.of_image)]
+    return Source(
+        image_root,
+        [Picture(name, number) for number, name in enumerate(names, 1)],
+        [{k: v for k, v in c.items() if k != "label"} for c in categories],
+        partial(
+            _annotate,
+            label_root=label_root,
+            ending=ending,
+            categories=categories,
+            objects=objects,
+        ),
+    )
+
+
+def read_label_map(path: str, height: int, width: int, where: str) -> np.ndarray:
+    """(H, W) integers, of a map that must have this size."""
+    with open_image(path, f"({where})") as image:
+        try:
+            labels = np.asarray(image)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise UserError(f"{path} ({where}) cannot be read as a map: {error}.") from error
+        mode = image.mode
+    if labels.ndim == 3 and mode == "RGB" and (labels == labels[..., :1]).all():
+        labels = labels[..., 0]  # grey, written as colour
+    if labels.ndim != 2 or labels.dtype.kind == "f":
+        raise UserError(
+            f"{path} ({where}) is in mode {mode}: a map has one whole number a pixel, as a grey or "
+            "palette PNG of 8 or 16 bits."
+        )
+    check_same_size(path, labels.shape, f"({where})", (height, width))
+    return labels.astype(np.int64)
+
+
+def add_stuff(canvas: Canvas, labels: np.ndarray, categories: list[dict]) -> None:
+    """Lay one segment a stuff class, of all pixels that have one of its labels."""
+    for category in categories:
+        mask = np.isin(labels, labels_of(category))
+        if not category["isthing"] and mask.any():
+            canvas.add(mask, Segment(category["id"]))
+
+
+def _annotate(
+    picture: Picture,
+    height: int,
+    width: int,
+    *,
+    label_root: Path,
+    ending: Ending,
+    categories: list[dict],
+    objects: Objects | None,
+) -> Annotation:
+    where = f"image {picture.image_id}, {picture.file_name}"
+    path = join_inside(label_root, ending.replace(picture.file_name), where)
+    labels = read_label_map(path, height, width, where)
+    canvas = Canvas(height, width, where)
+    add_stuff(canvas, labels, categories)
+    things = [c for c in categories if c["isthing"]]
+    if things and objects.root is not None:
+        path = join_inside(objects.root, objects.ending.replace(picture.file_name), where)
+        instances = read_label_map(path, height, width, where)
+        _add_numbered_things(canvas, labels, instances, things, objects.crowd_below)
+    elif things:
+        _add_connected_things(canvas, labels, things, objects.least_area)
+    known = np.concatenate([labels_of(c) for c in categories])
+    for label in np.setdiff1d(labels, known).tolist():
+        canvas.remarks[f"images have the label {label}, of no category: VOID"] += 1
+    return canvas.finish()
+
+
+def _add_numbered_things(
+    canvas: Canvas,
+    labels: np.ndarray,
+    instances: np.ndarray,
+    things: list[dict],
+    crowd_below: int,
+) -> None:
+    for category in things:
+        mask = np.isin(labels, labels_of(category))
+        crowd = mask & (instances < crowd_below)
+        if crowd.any():
+            canvas.add(crowd, Segment(category["id"], iscrowd=1))
+        for number in np.unique(instances[mask & ~crowd]):
+            canvas.add(mask & (instances == number), Segment(category["id"]))
+
+
+def _add_connected_things(
+    canvas: Canvas, labels: np.ndarray, things: list[dict], least_area: int
+) -> None:
+    for category in things:
+        regions, count = ndimage.label(np.isin(labels, labels_of(category)), np.ones((3, 3)))
+        areas = np.bincount(regions.ravel(), minlength=count + 1)[1:]
+        for region in np.flatnonzero(areas >= least_area) + 1:
+            canvas.add(regions == region, Segment(category["id"]))
+        small = int((areas < least_area).sum())
+        if small:
+            canvas.remarks[f"regions of things are below {least_area} pixels: VOID"] += small

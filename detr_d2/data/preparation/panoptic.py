@@ -1,0 +1,127 @@
+"""COCO panoptic data itself: other classes, other splits, a part of it."""
+
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import UserError
+from ..files import join_inside, read_json
+from ..images import check_same_size
+from ..panoptic_map import number_segments, read_panoptic_png
+from ..problems import category_problems, json_problems, raise_first
+from .annotation import Annotation, Canvas, Segment
+from .source import Picture, Source
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What becomes of the classes, by name.
+
+    Attributes:
+        keep: the others become VOID; empty keeps all.
+        drop: these become VOID.
+        merge: new name: the classes that it is made of, all things or all stuff.
+        rename: old name: new name.
+    """
+
+    keep: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    merge: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    rename: dict[str, str] = field(default_factory=dict)
+
+    def apply(self, categories: list[dict]) -> tuple[list[dict], dict[int, int]]:
+        """The new categories, and the new id of every old one that is not VOID.
+
+        A merged class has the id of its first part in `categories`.
+        """
+        by_name = {c["name"]: c for c in categories}
+        _check_names(self, by_name)
+        name_of = {name: self.rename.get(name, name) for name in by_name}
+        first_of: dict[str, str] = {}
+        for new, parts in self.merge.items():
+            kinds = {bool(by_name[part]["isthing"]) for part in parts}
+            if len(kinds) > 1:
+                raise UserError(f"{new} cannot be made of things and stuff: merge one kind alone.")
+            name_of.update(dict.fromkeys(parts, new))
+        for name in self.drop:
+            del name_of[name]
+        if self.keep:
+            name_of = {old: new for old, new in name_of.items() if {old, new} & {*self.keep}}
+        for old, new in name_of.items():
+            first_of.setdefault(new, old)
+            if first_of[new] != old and old not in self.merge.get(new, ()):
+                raise UserError(f"{old} and {first_of[new]} would both be {new}: use --merge.")
+        kept = [c for c in categories if first_of.get(name_of.get(c["name"])) == c["name"]]
+        new_id = {
+            c["id"]: by_name[first_of[name_of[c["name"]]]]["id"]
+            for c in categories
+            if c["name"] in name_of
+        }
+        return [{**c, "name": name_of[c["name"]]} for c in kept], new_id
+
+
+def from_panoptic(
+    image_root: Path, panoptic_root: Path, panoptic_json: Path, classes: Classes | None = None
+) -> Source:
+    """Convert panoptic data.
+
+    Every segment keeps its pixels, but for those that become VOID; the stuff segments of one class
+    in an image become one.
+    """
+    content = read_json(panoptic_json)
+    raise_first(json_problems(content, str(panoptic_json)))
+    raise_first(category_problems(content.get("categories"), str(panoptic_json)))
+    categories, new_id = (classes or Classes()).apply(content["categories"])
+    if not categories:
+        raise UserError(f"No class of {panoptic_json} is left: keep one.")
+    annotations = {a["image_id"]: a for a in content["annotations"]}
+    pictures = [
+        Picture(image["file_name"], image["id"], annotations[image["id"]])
+        for image in content["images"]
+        if image["id"] in annotations
+    ]
+    stuff = frozenset(c["id"] for c in categories if not c["isthing"])
+    return Source(
+        image_root,
+        pictures,
+        categories,
+        partial(_annotate, panoptic_root=panoptic_root, new_id=new_id, stuff=stuff),
+    )
+
+
+def _annotate(
+    picture: Picture,
+    height: int,
+    width: int,
+    *,
+    panoptic_root: Path,
+    new_id: dict[int, int],
+    stuff: frozenset[int],
+) -> Annotation:
+    where = f"image {picture.image_id}, {picture.file_name}"
+    path = join_inside(panoptic_root, picture.content["file_name"], where)
+    infos = picture.content["segments_info"]
+    ids = read_panoptic_png(path, f"({where})")
+    check_same_size(path, ids.shape, f"({where})", (height, width))
+    numbers = number_segments(ids, [info["id"] for info in infos], f"{path} ({where})")
+    canvas = Canvas(height, width, where)
+    for class_ in dict.fromkeys(new_id.values()):
+        members = [t for t, s in enumerate(infos, 1) if new_id.get(s["category_id"]) == class_]
+        groups = [members] if class_ in stuff else [[t] for t in members]
+        for group in filter(None, groups):
+            crowd = max(infos[t - 1].get("iscrowd", 0) for t in group)
+            canvas.add(np.isin(numbers, group), Segment(class_, crowd))
+    return canvas.finish()
+
+
+def _check_names(classes: Classes, by_name: dict[str, dict]) -> None:
+    parts = [part for parts in classes.merge.values() for part in parts]
+    for name in (*classes.drop, *parts, *classes.rename):
+        if name not in by_name:
+            raise UserError(f"There is no class {name}: the classes are {', '.join(by_name)}.")
+    results = {*by_name, *classes.merge, *classes.rename.values()}
+    for name in classes.keep:
+        if name not in results:
+            raise UserError(f"There is no class {name} to keep: they are {', '.join(by_name)}.")

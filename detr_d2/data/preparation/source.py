@@ -1,0 +1,86 @@
+"""What a converter tells the writer: which images there are, and how each is annotated."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import UserError
+from .annotation import Annotation
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image to be annotated.
+
+    Attributes:
+        file_name: relative to the folder of the images.
+        image_id: in the panoptic JSON.
+        content: what its converter needs to annotate it.
+    """
+
+    file_name: str
+    image_id: int
+    content: Any = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """
+    Attributes:
+        image_root: folder of the images; they stay where they are.
+        categories: as COCO's panoptic JSON has them.
+        annotate: from a picture, its height and its width to its annotation; runs in other
+            processes.
+    """
+
+    image_root: Path
+    pictures: list[Picture]
+    categories: list[dict]
+    annotate: Callable[[Picture, int, int], Annotation]
+
+    def only(self, file_names: Iterable[str]) -> "Source":
+        """The same with these images alone, in this order."""
+        by_name = {picture.file_name: picture for picture in self.pictures}
+        chosen = list(dict.fromkeys(file_names))
+        unknown = [name for name in chosen if name not in by_name]
+        if unknown:
+            raise UserError(
+                f"{self.image_root} has no annotated image {unknown[0]}, which the list names: "
+                "give file names relative to the folder of the images, one a line."
+            )
+        return replace(self, pictures=[by_name[name] for name in chosen])
+
+    def first(self, limit: int | None) -> "Source":
+        """The same with at most `limit` images; None keeps all."""
+        return replace(self, pictures=self.pictures[:limit])
+
+    def split(self, share: float, seed: int) -> dict[str, "Source"]:
+        """Two sources, "train" and "val": `share` of the images, drawn at random, are of val.
+
+        Which ones depends on the seed and on the file names, not on their order.
+        """
+        names = sorted(picture.file_name for picture in self.pictures)
+        count = round(share * len(names))
+        if not 0 < count < len(names):
+            raise UserError(
+                f"A share of {share:g} of {len(names)} images leaves train or val without images: "
+                "give another one."
+            )
+        drawn = np.random.default_rng(seed).permutation(len(names))[:count]
+        val = {names[i] for i in drawn}
+        return {
+            "train": replace(self, pictures=[p for p in self.pictures if p.file_name not in val]),
+            "val": replace(self, pictures=[p for p in self.pictures if p.file_name in val]),
+        }
+
+
+def read_list(path: Path) -> list[str]:
+    """The lines of a text file that are not empty."""
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as a list of images: {error}.") from error
+    return [line.strip() for line in lines if line.strip()]

@@ -1,0 +1,106 @@
+"""Writing COCO's panoptic format: `panoptic_NAME.json` and its PNGs in `panoptic_NAME/`."""
+
+import os
+import shutil
+from collections import Counter
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from panopticapi.utils import id2rgb
+from PIL import Image
+
+from ...errors import UserError
+from ..files import join_inside, write_json
+from ..images import read_image_size
+from ..parallel import parallel_map
+from .source import Picture, Source
+
+
+def write_panoptic(source: Source, output: Path, name: str, workers: int) -> Counter:
+    """Annotate all images and write them; nothing appears before all of it is complete.
+
+    The files are the same, byte for byte, whatever the number of workers.
+
+    Returns:
+        What was left out, in words, with how often.
+
+    Raises:
+        UserError: where the dataset exists already, or a file cannot be converted.
+    """
+    folder, json_file = panoptic_paths(output, name)
+    if not source.pictures:
+        raise UserError(f"There are no images to convert in {source.image_root}: check its path.")
+    check_is_new(output, name)
+    unfinished = folder.with_name(f".{folder.name}.unfinished-{os.getpid()}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir(parents=True)
+        png_names = unique_png_names([picture.file_name for picture in source.pictures])
+        written = parallel_map(
+            partial(_write_one, source=_without_pictures(source), folder=unfinished),
+            list(zip(source.pictures, png_names)),
+            workers,
+            f"Converting {name}",
+        )
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    images, annotations, remarks = zip(*written)
+    content = {"images": images, "annotations": annotations, "categories": source.categories}
+    write_json(json_file, content)
+    return sum(remarks, Counter())
+
+
+def panoptic_paths(output: Path, name: str) -> tuple[Path, Path]:
+    """Folder of the PNGs and JSON of dataset `name`."""
+    if not name or PurePosixPath(name).name != name or name == os.pardir:
+        raise UserError(f"{name!r} is no name for a dataset: use letters, digits and underscores.")
+    return output / f"panoptic_{name}", output / f"panoptic_{name}.json"
+
+
+def check_is_new(output: Path, name: str) -> None:
+    """A `UserError` where a dataset of this name is in `output` already."""
+    for path in panoptic_paths(output, name):
+        if path.exists():
+            raise UserError(f"{path} exists already: remove it, or choose another name or folder.")
+
+
+def unique_png_names(file_names: list[str]) -> list[str]:
+    """The same sub-folders and names with .png; a/b.jpg and a/b.png keep their suffixes both."""
+    stems = Counter(str(PurePosixPath(name).with_suffix("")).lower() for name in file_names)
+    return [
+        f"{name}.png"
+        if stems[str(PurePosixPath(name).with_suffix("")).lower()] > 1
+        else str(PurePosixPath(name).with_suffix(".png"))
+        for name in file_names
+    ]
+
+
+def _without_pictures(source: Source) -> Source:
+    """What goes to other processes with every chunk of work."""
+    return Source(source.image_root, [], source.categories, source.annotate)
+
+
+def _write_one(
+    item: tuple[Picture, str], *, source: Source, folder: Path
+) -> tuple[dict, dict, Counter]:
+    picture, png_name = item
+    where = f"image {picture.image_id}"
+    image_file = join_inside(source.image_root, picture.file_name, where)
+    height, width = read_image_size(image_file, f"({where})")
+    annotation = source.annotate(picture, height, width)
+    path = Path(join_inside(folder, png_name, where))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(id2rgb(annotation.segment_map)).save(path)
+    image = {
+        "id": picture.image_id,
+        "file_name": picture.file_name,
+        "height": height,
+        "width": width,
+    }
+    listed = {
+        "image_id": picture.image_id,
+        "file_name": png_name,
+        "segments_info": annotation.segments_info,
+    }
+    return image, listed, annotation.remarks

@@ -1,0 +1,171 @@
+"""What can be wrong in a COCO panoptic JSON, seen without opening an image."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from ..errors import UserError
+from .files import join_inside
+
+_MOST = 2**24  # ids that three bytes of a PNG can hold
+
+
+@dataclass(frozen=True)
+class Problem:
+    """
+    Attributes:
+        kind: what it is one of, such as "Missing files".
+        sentence: what is wrong, where, and what to do.
+        wrong: training or evaluation would crash or be false; otherwise it is worth knowing.
+        can_be_fixed: what is right follows from the image and its PNG.
+    """
+
+    kind: str
+    sentence: str
+    wrong: bool = True
+    can_be_fixed: bool = False
+
+
+def raise_first(problems: Iterator[Problem]) -> None:
+    """A `UserError` of the first problem, if there is one."""
+    for problem in problems:
+        raise UserError(problem.sentence)
+
+
+def category_problems(categories: list[dict] | None, path: str) -> Iterator[Problem]:
+    """What is wrong with the categories of the JSON at `path`."""
+    kind = "Categories"
+    if not categories or not is_list_of_dicts({"categories": categories}, "categories"):
+        yield Problem(kind, f"{path} has no categories: list them under `categories`.")
+        return
+    complete = []
+    for category in categories:
+        missing = _missing(category, "id", "name", "isthing")
+        if missing:
+            yield Problem(kind, f"{path}: the category {category} has no {missing}: add it.")
+        else:
+            complete.append(category)
+    for id_ in _repeated(c["id"] for c in complete):
+        yield Problem(kind, f"{path}: two categories have the id {id_}: change one.")
+    for name in _repeated(c["name"] for c in complete):
+        yield Problem(kind, f"{path}: two categories have the name {name}: change one.")
+
+
+def list_problems(content: dict, path: str) -> Iterator[Problem]:
+    """Whether the JSON at `path` is of COCO's kind at all."""
+    for key in ("images", "annotations"):
+        if not is_list_of_dicts(content, key):
+            yield Problem("Format", f"{path} has no list `{key}`: give a COCO panoptic JSON.")
+
+
+def json_problems(content: dict, path: str) -> Iterator[Problem]:
+    """What is wrong with the images, annotations and segments of the JSON at `path`."""
+    lists = list(list_problems(content, path))
+    if lists:
+        yield from lists
+        return
+    incomplete = list(
+        chain(
+            _incomplete(content["images"], "image", ("id", "file_name", "height", "width"), path),
+            _incomplete(
+                content["annotations"],
+                "annotation",
+                ("image_id", "file_name", "segments_info"),
+                path,
+            ),
+        )
+    )
+    yield from incomplete
+    if not incomplete:
+        yield from _repetitions(content, path)
+        yield from _annotation_problems(content, path)
+
+
+def _incomplete(items: list[dict], what: str, keys: tuple, path: str) -> Iterator[Problem]:
+    for number, item in enumerate(items):
+        missing = _missing(item, *keys)
+        if missing:
+            name = item.get("id", item.get("image_id", f"number {number}"))
+            yield Problem("Format", f"{path}: {what} {name} has no {missing}: add it.")
+
+
+def _repetitions(content: dict, path: str) -> Iterator[Problem]:
+    images, annotations = content["images"], content["annotations"]
+    kind = "Repeated ids and files"
+    for id_ in _repeated(image["id"] for image in images):
+        yield Problem(kind, f"{path}: two images have the id {id_}: give each its own.")
+    for name in _repeated(image["file_name"] for image in images):
+        yield Problem(kind, f"{path}: two images are the file {name}: leave one out.")
+    for id_ in _repeated(annotation["image_id"] for annotation in annotations):
+        yield Problem(kind, f"{path}: image {id_} has two annotations: leave one out.")
+    for name in _repeated(annotation["file_name"] for annotation in annotations):
+        yield Problem(kind, f"{path}: two annotations have the PNG {name}: give each its own.")
+    without = {image["id"] for image in images} - {a["image_id"] for a in annotations}
+    for id_ in sorted(without, key=str):
+        yield Problem(
+            "Images without annotation",
+            f"{path}: image {id_} has no annotation, so it is not used.",
+            wrong=False,
+        )
+
+
+def _annotation_problems(content: dict, path: str) -> Iterator[Problem]:
+    images = {image["id"]: image for image in content["images"]}
+    categories = {c.get("id") for c in content.get("categories") or () if isinstance(c, dict)}
+    for annotation in content["annotations"]:
+        image_id = annotation["image_id"]
+        where = f"{path}, image {image_id}"
+        if image_id not in images:
+            yield Problem(
+                "Format", f"{where} has an annotation but is not in `images`: add it there."
+            )
+            continue
+        for name in (images[image_id]["file_name"], annotation["file_name"]):
+            try:
+                join_inside("its folder", name, where)
+            except UserError as error:
+                yield Problem("Format", str(error))
+        if is_list_of_dicts(annotation, "segments_info"):
+            yield from _segment_problems(annotation["segments_info"], categories, where)
+        else:
+            yield Problem("Format", f"{where}: `segments_info` is no list of segments: correct it.")
+
+
+def _segment_problems(segments: list[dict], categories: set, where: str) -> Iterator[Problem]:
+    ids = []
+    for segment in segments:
+        missing = _missing(segment, "id", "category_id")
+        if missing:
+            yield Problem("Format", f"{where}: the segment {segment} has no {missing}: add it.")
+            continue
+        id_, category = segment["id"], segment["category_id"]
+        ids.append(id_)
+        if category not in categories:
+            yield Problem(
+                "Unknown categories",
+                f"{where}: segment {id_} has category {category}, which is not in "
+                "`categories`: add the category or change the segment.",
+            )
+        if not isinstance(id_, int) or not 0 < id_ < _MOST:
+            yield Problem(
+                "Segment ids",
+                f"{where}: a segment has the id {id_}: use whole numbers from 1 (0 is VOID) "
+                f"to {_MOST - 1}.",
+            )
+    for id_ in _repeated(ids):
+        yield Problem("Segment ids", f"{where}: two segments have the id {id_}: give each its own.")
+
+
+def is_list_of_dicts(content: dict, key: str) -> bool:
+    """Whether `content` has a list of objects under `key`."""
+    items = content.get(key) if isinstance(content, dict) else None
+    return isinstance(items, list) and all(isinstance(item, dict) for item in items)
+
+
+def _missing(item: dict, *keys: str) -> str | None:
+    return next((key for key in keys if key not in item), None)
+
+
+def _repeated(items) -> list:
+    return [item for item, count in Counter(items).items() if count > 1]

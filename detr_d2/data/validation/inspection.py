@@ -1,0 +1,197 @@
+"""One image and its PNG, read in full, beside what the JSON says of them."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+
+from ...errors import UserError
+from ..checks import check_listed_size
+from ..files import join_inside
+from ..images import check_same_size, read_image
+from ..panoptic_map import (
+    measure_segments,
+    only_in_json,
+    only_in_png,
+    read_panoptic_png,
+    runs_of,
+)
+from ..parallel import parallel_map
+from ..problems import Problem, is_list_of_dicts
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """
+    Attributes:
+        image: of the JSON, with the size that the file has.
+        annotation: of the JSON, with areas, boxes and segments as in the PNG.
+        digest: of the image's pixels; None where it cannot be read.
+        areas: pixels of each segment of `annotation`.
+        void: pixels of no segment; None where the PNG cannot be read.
+    """
+
+    image: dict
+    annotation: dict
+    digest: str | None = None
+    areas: tuple[int, ...] = ()
+    void: int | None = None
+    problems: list[Problem] = field(default_factory=list)
+
+
+def inspect_images(
+    content: dict, image_root: str, panoptic_root: str, workers: int
+) -> list[Inspection]:
+    """Read all images and PNGs of a panoptic JSON; annotations that lack something are skipped."""
+    images = {image.get("id"): image for image in content["images"]}
+    stuff = {c["id"] for c in content["categories"] if not c.get("isthing", True)}
+    pairs = [
+        (images[annotation["image_id"]], annotation)
+        for annotation in content["annotations"]
+        if _is_complete(annotation, images)
+    ]
+    function = partial(
+        _inspect, image_root=image_root, panoptic_root=panoptic_root, stuff=frozenset(stuff)
+    )
+    return parallel_map(function, pairs, workers, "Reading")
+
+
+def digest_images(content: dict, image_root: str, workers: int) -> dict[str, str | None]:
+    """The digest of each image of a JSON by file name; None where it cannot be read."""
+    names = [image["file_name"] for image in content["images"]]
+    digests = parallel_map(partial(_digest_file, image_root=image_root), names, workers, "Reading")
+    return dict(zip(names, digests))
+
+
+def _is_complete(annotation: dict, images: dict) -> bool:
+    image = images.get(annotation.get("image_id"))
+    return (
+        image is not None
+        and {"file_name", "height", "width"} <= image.keys()
+        and "file_name" in annotation
+        and is_list_of_dicts(annotation, "segments_info")
+        and all({"id", "category_id"} <= s.keys() for s in annotation["segments_info"])
+    )
+
+
+def _inspect(
+    pair: tuple[dict, dict], *, image_root: str, panoptic_root: str, stuff: frozenset[int]
+) -> Inspection:
+    image, annotation = pair
+    where = f"(image {image['id']})"
+    problems = list(_iscrowd_problems(annotation, where))
+    problems += _class_problems(annotation, stuff, where)
+    pixels = _try_to_read(read_image, image_root, image["file_name"], where, problems)
+    ids = _try_to_read(read_panoptic_png, panoptic_root, annotation["file_name"], where, problems)
+
+    digest = None
+    if pixels is not None:
+        digest = _digest(pixels)
+        size = pixels.shape[:2]
+        try:
+            check_listed_size({**image, "image_id": image["id"]}, size)
+        except UserError as error:
+            problems.append(Problem("Sizes", str(error), can_be_fixed=True))
+        image = {**image, "height": size[0], "width": size[1]}
+    if ids is None:
+        return Inspection(image, annotation, digest, problems=problems)
+    if pixels is not None:
+        try:
+            check_same_size(
+                f"{annotation['file_name']} {where}", ids.shape, image["file_name"], size
+            )
+        except UserError as error:
+            problems.append(Problem("Sizes", str(error)))
+
+    measured, void = _measure(ids)
+    segments = annotation["segments_info"]
+    problems += _segment_problems(segments, measured, f"{annotation['file_name']} {where}")
+    seen = [s for s in segments if s["id"] in measured]
+    right = [{**s, **measured[s["id"]], "iscrowd": s.get("iscrowd", 0)} for s in seen]
+    annotation = {**annotation, "segments_info": right}
+    areas = tuple(measured[s["id"]]["area"] for s in seen)
+    return Inspection(image, annotation, digest, areas, void, problems)
+
+
+def _try_to_read(read, root: str, name: str, where: str, problems: list) -> np.ndarray | None:
+    """What `read` makes of a file; None, and a problem, where it cannot be read."""
+    kind = "Missing files"
+    try:
+        path = join_inside(root, name, where)
+        if os.path.isfile(path):
+            kind = "Files that are no images"
+        return read(path, where=where)
+    except UserError as error:
+        problems.append(Problem(kind, str(error)))
+        return None
+
+
+def _digest_file(name: str, *, image_root: str) -> str | None:
+    pixels = _try_to_read(read_image, image_root, name, "", [])
+    return None if pixels is None else _digest(pixels)
+
+
+def _digest(pixels: np.ndarray) -> str:
+    """Equal for equal pixels, whatever the file format."""
+    shape = np.array(pixels.shape, dtype=np.int64).tobytes()
+    return hashlib.blake2b(shape + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+
+
+def _measure(ids: np.ndarray) -> tuple[dict[int, dict], int]:
+    """`area` and `bbox` of each id in an (H, W) map, and the pixels of VOID."""
+    values, lengths = runs_of(ids)
+    present, numbers = np.unique(values, return_inverse=True)
+    segment_map = (numbers + 1).repeat(lengths).reshape(ids.shape)
+    measured = {
+        int(id_): {"area": area, "bbox": box}
+        for id_, (area, box) in zip(present, measure_segments(segment_map, len(present)))
+    }
+    return measured, measured.pop(0, {"area": 0})["area"]
+
+
+def _segment_problems(
+    segments: list[dict], measured: dict[int, dict], where: str
+) -> Iterator[Problem]:
+    kind = "PNG and JSON disagree"
+    for id_ in sorted(measured.keys() - {s["id"] for s in segments}):
+        yield Problem(kind, only_in_png(where, id_))
+    for segment in segments:
+        if segment["id"] not in measured:
+            yield Problem(kind, only_in_json(where, segment["id"]), can_be_fixed=True)
+            continue
+        for key, right in measured[segment["id"]].items():
+            if segment.get(key) != right:
+                yield Problem(
+                    "Areas and boxes",
+                    f"{where}: segment {segment['id']} has {key} {segment.get(key)} in the JSON, "
+                    f"but {right} in the PNG.",
+                    can_be_fixed=True,
+                )
+    if not measured:
+        yield Problem("Images without segments", f"{where} is all VOID.", wrong=False)
+
+
+def _iscrowd_problems(annotation: dict, where: str) -> Iterator[Problem]:
+    for segment in annotation["segments_info"]:
+        name = f"{annotation['file_name']} {where}: segment {segment['id']}"
+        if "iscrowd" not in segment:
+            yield Problem("iscrowd", f"{name} has no iscrowd: 0 is usual.", can_be_fixed=True)
+        elif segment["iscrowd"] not in (0, 1):
+            yield Problem("iscrowd", f"{name} has iscrowd {segment['iscrowd']}: use 0 or 1.")
+
+
+def _class_problems(annotation: dict, stuff: frozenset[int], where: str) -> Iterator[Problem]:
+    counts = Counter(s["category_id"] for s in annotation["segments_info"])
+    for category, count in counts.items():
+        if category in stuff and count > 1:
+            yield Problem(
+                "Stuff in several segments",
+                f"{annotation['file_name']} {where} has {count} segments of the stuff {category}, "
+                "of which a prediction can match one alone: tools/prepare_dataset.py panoptic "
+                "unites them.",
+                wrong=False,
+            )

@@ -1,0 +1,126 @@
+"""All of it: read a dataset once, say what is wrong, put right what can be."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from ..files import read_json, write_json
+from ..problems import Problem, category_problems, json_problems, list_problems, raise_first
+from .inspection import Inspection, digest_images, inspect_images
+from .overlap import overlap_problems, repetition_problems
+from .statistics import config_lines, statistics
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Paths of a panoptic dataset."""
+
+    image_root: str
+    panoptic_root: str
+    panoptic_json: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """
+    Attributes:
+        content: of the JSON.
+        problems: all that was found.
+        inspections: what each image and PNG has in it.
+    """
+
+    dataset: Dataset
+    content: dict
+    problems: list[Problem]
+    inspections: list[Inspection]
+
+    @property
+    def is_wrong(self) -> bool:
+        return any(problem.wrong for problem in self.problems)
+
+    def text(self, examples: int) -> str:
+        """The report in words, with at most so many sentences of a kind."""
+        paths = (self.dataset.image_root, self.dataset.panoptic_root, self.dataset.panoptic_json)
+        categories = self.content["categories"]
+        return "\n\n".join(
+            [
+                _text_of_problems(self.problems, examples),
+                statistics(self.inspections, categories),
+                config_lines(self.inspections, categories, paths),
+            ]
+        )
+
+
+def validate(dataset: Dataset, against: tuple[str, str] | None, workers: int) -> Report:
+    """Read everything once.
+
+    Args:
+        against: folder of the images and JSON of the other split.
+
+    Raises:
+        UserError: where the JSON itself, or its categories, cannot be used.
+    """
+    content = read_json(dataset.panoptic_json)
+    path = dataset.panoptic_json
+    raise_first(list_problems(content, path))
+    raise_first(category_problems(content.get("categories"), path))
+    problems = list(json_problems(content, path))
+    inspections = inspect_images(content, dataset.image_root, dataset.panoptic_root, workers)
+    problems += [problem for inspection in inspections for problem in inspection.problems]
+    problems += repetition_problems(inspections)
+    if against is not None:
+        other_root, other_json = against
+        other = read_json(other_json)
+        raise_first(json_problems(other, other_json))
+        digests = digest_images(other, other_root, workers)
+        problems += overlap_problems(inspections, digests, other_json)
+    return Report(dataset, content, problems, inspections)
+
+
+def fix(report: Report) -> tuple[Path, int]:
+    """Rewrite the JSON with what images and PNGs say; the old one is kept beside it.
+
+    Returns:
+        The copy of the old JSON, and how many problems are gone.
+    """
+    path = Path(report.dataset.panoptic_json)
+    images = {i.image["id"]: i.image for i in report.inspections}
+    annotations = {i.annotation["image_id"]: i.annotation for i in report.inspections}
+    content = {
+        **report.content,
+        "images": [images.get(image.get("id"), image) for image in report.content["images"]],
+        "annotations": [
+            annotations.get(a.get("image_id"), a) for a in report.content["annotations"]
+        ],
+    }
+    copy = _free_name(path)
+    shutil.copy2(path, copy)
+    write_json(path, content)
+    return copy, sum(problem.can_be_fixed for problem in report.problems)
+
+
+def _free_name(path: Path) -> Path:
+    """`path`.before-fix, with a number where that is taken."""
+    copy, number = path.with_name(f"{path.name}.before-fix"), 2
+    while os.path.lexists(copy):
+        copy, number = path.with_name(f"{path.name}.before-fix-{number}"), number + 1
+    return copy
+
+
+def _text_of_problems(problems: list[Problem], examples: int) -> str:
+    wrong = sum(problem.wrong for problem in problems)
+    lines = []
+    ordered = sorted(problems, key=lambda p: (not p.wrong, p.kind))
+    for (is_wrong, kind), some in groupby(ordered, key=lambda p: (p.wrong, p.kind)):
+        some = list(some)
+        title = f"{kind}: {len(some)}" if is_wrong else f"{kind} (not wrong): {len(some)}"
+        if any(problem.can_be_fixed for problem in some):
+            title += f"; --fix puts {sum(p.can_be_fixed for p in some)} right"
+        lines.append(title)
+        lines += [f"  {problem.sentence}" for problem in some[:examples]]
+        if len(some) > examples:
+            lines.append(f"  ... and {len(some) - examples} more (--examples N shows more)")
+    verdict = "Nothing is wrong." if not wrong else f"{wrong} things are wrong, see above."
+    return "\n".join([*lines, verdict])

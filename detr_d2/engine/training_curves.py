@@ -1,0 +1,144 @@
+"""What a training wrote to its metrics.json, read and drawn."""
+
+import json
+import re
+from collections import defaultdict
+from itertools import takewhile
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ..errors import UserError
+
+Curves = dict[str, list[tuple[int, float]]]  # of each metric (iteration, value), in order
+
+# A panel's title, its metrics with their line styles, and whether its axis is logarithmic.
+# Panels that no run has metrics for are left out.
+_PANELS = [
+    ("total loss", {"total_loss": "-"}, True),
+    ("class loss", {"loss_ce": "-"}, True),
+    ("box loss, L1", {"loss_bbox": "-"}, True),
+    ("box loss, GIoU", {"loss_giou": "-"}, True),
+    ("mask loss", {"loss_mask": "-"}, True),
+    ("dice loss", {"loss_dice": "-"}, True),
+    ("matched queries of a wrong class, %", {"class_error": "-"}, False),
+    ("learning rate", {"lr": "-"}, False),
+    (
+        "PQ (dashed: things, dotted: stuff)",
+        {"panoptic_seg/PQ": "-", "panoptic_seg/PQ_th": "--", "panoptic_seg/PQ_st": ":"},
+        False,
+    ),
+    ("AP of boxes (dashed: of masks)", {"bbox/AP": "-", "segm/AP": "--"}, False),
+]
+_COLUMNS = 3
+_PANEL_SIZE = (5.0, 3.4)  # inches
+_FEW_POINTS = 30  # up to which each is marked
+
+
+def read_curves(path: Path) -> Curves:
+    """Read a metrics.json of Detectron2: one JSON object a line, some metrics of one iteration.
+
+    A line that a stopped training left unfinished is passed over. Where a resumed training went
+    back, what it did again replaces what was there from that iteration on.
+
+    Args:
+        path: the file, or the folder that it is in.
+
+    Raises:
+        UserError: where there is no such file, or no metric in it.
+    """
+    file = path / "metrics.json" if path.is_dir() else path
+    if not file.is_file():
+        raise UserError(f"{file} does not exist: give a training's OUTPUT_DIR or metrics.json.")
+    curves: Curves = defaultdict(list)
+    latest = -1
+    for line in file.read_text(errors="replace").splitlines():
+        metrics = _parse(line)
+        iteration = metrics.pop("iteration", None)
+        if not isinstance(iteration, int):
+            continue
+        # Evaluations may be written late, but losses never are: they tell when a run went back.
+        if "total_loss" in metrics:
+            if iteration <= latest:
+                _forget_from(curves, iteration)
+            latest = iteration
+        for name, value in metrics.items():
+            if isinstance(value, int | float):
+                curves[name].append((iteration, value))
+    if not curves:
+        raise UserError(f"{file} has no line with metrics: give the metrics.json of a training.")
+    return {name: sorted(points) for name, points in curves.items()}
+
+
+def _parse(line: str) -> dict:
+    # A resumed training goes on in the line that was left unfinished.
+    start = line.rfind("{")
+    try:
+        return json.loads(line[start:]) if start >= 0 else {}
+    except json.JSONDecodeError:
+        return {}
+
+
+def _forget_from(curves: Curves, iteration: int) -> None:
+    for points in curves.values():
+        points[:] = takewhile(lambda point: point[0] < iteration, sorted(points))
+
+
+def name_runs(paths: list[Path]) -> dict[str, Path]:
+    """A name for each run: that of its folder, or its whole path where two folders are alike."""
+    paths = list(dict.fromkeys(path.absolute() for path in paths))
+    names = [path.parent.name if path.suffix == ".json" else path.name for path in paths]
+    return {name if names.count(name) == 1 else str(path): path for name, path in zip(names, paths)}
+
+
+def draw_curves(runs: dict[str, Curves]) -> Figure:
+    """One figure of losses, learning rate and quality, a panel each and a colour a run.
+
+    Args:
+        runs: of each run its curves, by the name that the legend gives it.
+
+    Raises:
+        UserError: where none of the runs has a metric to draw.
+    """
+    known = set().union(*runs.values())
+    panels = [panel for panel in _PANELS if known & panel[1].keys()]
+    panels += _panels_of_other_losses(known)
+    if not panels:
+        raise UserError(f"There is no loss, learning rate or PQ in {', '.join(runs)} to draw.")
+    columns = min(_COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    size = (_PANEL_SIZE[0] * columns, _PANEL_SIZE[1] * rows + 0.5)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (title, styles, logarithmic) in zip(grid, panels):
+        _draw_panel(axes, runs, styles)
+        axes.set_title(title)
+        axes.set_xlabel("iteration")
+        axes.grid(alpha=0.3)
+        if logarithmic:
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(bottom=0)
+    for axes in grid[len(panels) :]:
+        axes.remove()
+    handles = [Line2D([], [], color=f"C{n}", label=run) for n, run in enumerate(runs)]
+    figure.legend(handles=handles, loc="outside upper left", ncols=columns)
+    return figure
+
+
+def _panels_of_other_losses(known: set[str]) -> list[tuple]:
+    """Those of other models; those of single decoder layers end in a number and are left out."""
+    shown = {name for _, styles, _ in _PANELS for name in styles}
+    others = sorted(name for name in known - shown if re.fullmatch(r"loss_[a-z_]*[a-z]", name))
+    return [(name, {name: "-"}, True) for name in others]
+
+
+def _draw_panel(axes: Axes, runs: dict[str, Curves], styles: dict[str, str]) -> None:
+    for number, curves in enumerate(runs.values()):
+        for name, style in styles.items():
+            points = curves.get(name, [])
+            marker = "o" if len(points) <= _FEW_POINTS else None
+            iterations, values = [i for i, _ in points], [v for _, v in points]
+            axes.plot(iterations, values, style, color=f"C{number}", marker=marker, markersize=4)

@@ -1,0 +1,145 @@
+"""Ground truth and predictions as files: a COCO panoptic JSON and a folder of PNGs."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from ..data.files import join_inside, read_json
+from ..data.panoptic_map import read_panoptic_png
+from ..errors import UserError
+from .panoptic_quality import ImageMatch, PanopticQuality, match_segments
+
+
+class ImageResult(NamedTuple):
+    """How one image was predicted.
+
+    Attributes:
+        file_name: of the PNG, in the folder of the ground truth.
+    """
+
+    image_id: int | str
+    file_name: str
+    match: ImageMatch
+
+
+class PanopticGroundTruth:
+    """The annotations of a dataset; its PNGs are read one by one, when they are compared with.
+
+    Attributes:
+        categories: as in the JSON: `id`, `name`, `isthing`.
+        annotation_of: from image ids to `file_name` (the PNG) and `segments_info`.
+    """
+
+    def __init__(self, panoptic_json: str, panoptic_root: str):
+        content = read_json(panoptic_json)
+        self.panoptic_json, self.panoptic_root = panoptic_json, panoptic_root
+        self.categories = content["categories"]
+        self.annotation_of = _by_image(content["annotations"], panoptic_json)
+
+    def match(self, image_id, found_map: np.ndarray, found_infos: list[dict]) -> ImageResult:
+        """Compare one prediction.
+
+        Args:
+            found_map: (H, W) integer ids at the size of the image, 0 = VOID.
+            found_infos: `id` and `category_id` (of the dataset) of each segment.
+        """
+        where = f"{self.panoptic_json}, image {image_id}"
+        if image_id not in self.annotation_of:
+            raise UserError(
+                f"{where} has no annotation: evaluate on the dataset that the predictions are of."
+            )
+        annotation = self.annotation_of[image_id]
+        known = {category["id"] for category in self.categories}
+        infos = annotation["segments_info"]
+        for kind, listed in (("ground truth", infos), ("prediction", found_infos)):
+            unknown = [i["category_id"] for i in listed if i["category_id"] not in known]
+            if unknown:
+                raise UserError(
+                    f"{where}, {kind}: a segment has category {unknown[0]}, which is not in "
+                    "`categories`: add the category or change the segment."
+                )
+        name = annotation["file_name"]
+        truth_map = read_panoptic_png(join_inside(self.panoptic_root, name, where))
+        match = match_segments(truth_map, infos, found_map, found_infos, where)
+        return ImageResult(image_id, name, match)
+
+    def check_complete(self, image_ids: Iterable, name: str) -> None:
+        """Check that every image was predicted, once.
+
+        Args:
+            name: of what was predicted, for the error.
+        """
+        times = Counter(image_ids)
+        missing = [id_ for id_ in self.annotation_of if id_ not in times]
+        if missing:
+            raise UserError(
+                f"{len(missing)} of {len(self.annotation_of)} images of {name} have no prediction, "
+                f"image {missing[0]} for one: evaluate the whole dataset."
+            )
+        repeated = [id_ for id_, n in times.items() if n > 1]
+        if repeated:
+            raise UserError(
+                f"{len(repeated)} images of {name} were predicted more than once, image "
+                f"{repeated[0]} for one: predict every image once."
+            )
+
+
+def evaluate_files(
+    truth: PanopticGroundTruth, panoptic_json: str, panoptic_root: str, progress: bool = True
+) -> tuple[PanopticQuality, list[ImageResult]]:
+    """Panoptic quality of predictions that were written as a COCO panoptic JSON and its PNGs.
+
+    Args:
+        panoptic_json, panoptic_root: of the predictions.
+        progress: whether to show a progress bar.
+
+    Raises:
+        UserError: where an image has no prediction or two, or a file is missing or does not fit.
+    """
+    annotations = read_json(panoptic_json)["annotations"]
+    truth.check_complete((a["image_id"] for a in annotations), panoptic_json)
+
+    def compare(annotation: dict) -> ImageResult:
+        path = join_inside(panoptic_root, annotation["file_name"], panoptic_json)
+        image_id, infos = annotation["image_id"], annotation["segments_info"]
+        return truth.match(image_id, read_panoptic_png(path), infos)
+
+    quality = PanopticQuality([category["id"] for category in truth.categories])
+    results = []
+    with ThreadPoolExecutor() as pool:  # decoding a PNG leaves the interpreter to the others
+        compared = pool.map(compare, annotations)
+        for result in tqdm(compared, "Comparing", len(annotations), disable=not progress):
+            quality.add(result.match)
+            results.append(result)
+    return quality, results
+
+
+def write_panoptic_png(path: str, segment_map: np.ndarray) -> None:
+    """Write (H, W) ids below 2^24 as a PNG of COCO's: id = R + 256 G + 65536 B.
+
+    It is written beside its place and moved there, so that no half picture is left behind.
+    """
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    channels = np.ascontiguousarray(segment_map, dtype="<u4").view(np.uint8)
+    picture = Image.fromarray(
+        np.ascontiguousarray(channels.reshape(*segment_map.shape, 4)[..., :3])
+    )
+    unfinished = f"{path}.unfinished"
+    picture.save(unfinished, format="PNG", compress_level=1)  # larger ones double the time
+    os.replace(unfinished, path)
+
+
+def _by_image(annotations: list[dict], path: str) -> dict:
+    annotation_of = {annotation["image_id"]: annotation for annotation in annotations}
+    if len(annotation_of) < len(annotations):
+        times = Counter(annotation["image_id"] for annotation in annotations)
+        raise UserError(
+            f"{path}: image {times.most_common(1)[0][0]} has more than one annotation: keep one."
+        )
+    return annotation_of

@@ -1,0 +1,98 @@
+"""A traced image with all that its page needs to know."""
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..modeling.meta_arch import DETR, PanopticDETR
+from .image_trace import ImageTrace
+from .merging import MergingStep, merging_steps
+
+
+@dataclass(frozen=True)
+class Explained:
+    """
+    Attributes:
+        model: that was traced.
+        image: its trace.
+        photograph: (H', W', 3) uint8, RGB.
+        name: of the image.
+        class_names: by contiguous class.
+        threshold: score that queries pass.
+    """
+
+    model: DETR
+    image: ImageTrace
+    photograph: np.ndarray
+    name: str
+    class_names: list[str]
+    threshold: float
+
+    @property
+    def has_masks(self) -> bool:
+        return isinstance(self.model, PanopticDETR)
+
+    @cached_property
+    def kept(self) -> list[int]:
+        """The queries that pass."""
+        return self.image["kept"].nonzero()[:, 0].tolist()
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """The class of each query."""
+        return [self.class_names[c] for c in self.image["classes"].tolist()]
+
+    @cached_property
+    def steps(self) -> list[MergingStep]:
+        """From masks to the panoptic map; none without masks or kept queries."""
+        if not self.has_masks:
+            return []
+        return merging_steps(
+            self.image["full_mask_logits"],
+            self.image["classes"][self.image["kept"]],
+            self.model.is_thing,
+            tuple(self.image["panoptic_seg"].shape),
+            self.model.small_segment_area,
+            self.model.official_stuff_rule,
+        )
+
+    @cached_property
+    def winners(self) -> np.ndarray:
+        """(H', W') int64: the query that has each pixel of the panoptic map, -1 for none."""
+        if not self.steps:
+            return np.full(self.photograph.shape[:2], -1)
+        return self.query_numbers(self.steps[-1].winners.cpu().numpy())
+
+    @cached_property
+    def queries_of_id(self) -> dict[int, list[int]]:
+        """For each id of the panoptic map the queries in it, the one of most pixels first."""
+        ids = self.image["panoptic_seg"].cpu().numpy()
+        pairs = Counter(zip(ids.ravel().tolist(), self.winners.ravel().tolist()))
+        queries: dict[int, list[int]] = {}
+        for (id_, query), _ in pairs.most_common():
+            queries.setdefault(id_, []).append(query)
+        return queries
+
+    def query_numbers(self, places: np.ndarray) -> np.ndarray:
+        """A map of places among the kept queries to one of numbers among the N; -1 stays."""
+        return np.array([*self.kept, -1])[places]
+
+    def letters(self) -> dict[str, int]:
+        """The numbers that the letters of shapes stand for, in this pass."""
+        image = self.image
+        letters = {
+            "H": image["image"].shape[1],
+            "W": image["image"].shape[2],
+            "d": image["memory"].shape[0],
+            "N": len(image["queries"]),
+            "C": image["logits"].shape[1] - 1,
+        }
+        levels = [name for name in image if name in ("res2", "res3", "res4", "res5")]
+        letters.update({f"C{name[3:]}": image[name].shape[0] for name in levels})
+        if image.attentions:
+            letters["M"] = next(iter(image.attentions.values())).module.num_heads
+        if self.has_masks:
+            letters.update(M=image["maps"].shape[1], K=len(image["maps"]), P=len(self.kept))
+        return letters

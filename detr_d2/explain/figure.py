@@ -1,0 +1,108 @@
+"""A figure is a row of panels of one size: a strip of them in the page, and a sheet as a PNG."""
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from .pictures import colored_heat, resized, size_of_width
+
+_LEVELS = 32  # of a heat map
+_CELLS = 64 * 64  # more make a picture, fewer are drawn as squares
+_PANEL_WIDTH = 240  # pixels, of a sheet
+_COLUMNS = 4
+_TITLE_HEIGHT = 18  # pixels
+
+
+@dataclass(frozen=True)
+class Figure:
+    """
+    Attributes:
+        name: of its file, without suffix.
+        labels: one a panel.
+        panels: all of one size: (h, w, 3) uint8 pictures, or (h, w) heat from 0 to 1.
+        over_photograph: heat is laid over the photograph.
+    """
+
+    name: str
+    labels: list[str]
+    panels: list[np.ndarray]
+    over_photograph: bool = False
+
+    def for_page(self) -> dict:
+        """`src` (a data URI with all panels side by side), `n`, `w`, `h`, `labels`, `over` (whether
+        it is laid over the photograph) and `cells` (whether its pixels are squares to be seen)."""
+        panels = self.panels
+        height, width = panels[0].shape[:2]
+        strip = np.concatenate(panels, axis=1)
+        cells = height * width <= _CELLS
+        if strip.ndim == 2 and (cells or self.over_photograph):
+            kind, data = "png", _encoded_heat(strip, self.over_photograph)
+        elif cells:
+            kind, data = "png", _encoded(Image.fromarray(strip), "PNG", optimize=True)
+        else:
+            picture = Image.fromarray(_colored(strip))
+            kind, data = "webp", _encoded(picture, "WEBP", quality=72, method=4)
+        return {
+            "src": f"data:image/{kind};base64,{base64.b64encode(data).decode()}",
+            "n": len(panels),
+            "w": width,
+            "h": height,
+            "labels": self.labels,
+            "over": self.over_photograph,
+            "cells": bool(cells),
+        }
+
+    def sheet(self, photograph: np.ndarray) -> Image.Image:
+        """Titled panels, four in a row; `photograph` is (H, W, 3) uint8."""
+        size = size_of_width(photograph.shape[:2], _PANEL_WIDTH)
+        gray = resized(photograph, size).mean(2, keepdims=True)
+        panels = []
+        for panel in self.panels:
+            panel = resized(panel, size, nearest=True)
+            colors = _colored(panel)
+            if self.over_photograph:
+                alpha = _alpha(panel)[..., None]
+                colors = (alpha * colors + (1 - alpha) * gray).astype(np.uint8)
+            panels.append(colors)
+        return _tiled(panels, self.labels)
+
+
+def _tiled(panels: list[np.ndarray], labels: list[str]) -> Image.Image:
+    columns = min(_COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
+    height = panels[0].shape[0] + _TITLE_HEIGHT
+    sheet = Image.new("RGB", (columns * (_PANEL_WIDTH + 4), rows * (height + 4)), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    for number, (panel, label) in enumerate(zip(panels, labels)):
+        x, y = number % columns * (_PANEL_WIDTH + 4), number // columns * (height + 4)
+        pen.text((x + 2, y + 1), label, fill="black", font=font)
+        sheet.paste(Image.fromarray(panel), (x, y + _TITLE_HEIGHT))
+    return sheet.quantize(256, Image.Quantize.FASTOCTREE)
+
+
+def _colored(panel: np.ndarray) -> np.ndarray:
+    return panel if panel.ndim == 3 else colored_heat(panel)
+
+
+def _alpha(heat: np.ndarray) -> np.ndarray:
+    """How much of the photograph is covered: little where there is little heat."""
+    return 0.35 + 0.6 * heat
+
+
+def _encoded_heat(strip: np.ndarray, transparent: bool) -> bytes:
+    """A palette PNG: a few bits a cell, exact."""
+    levels = np.linspace(0, 1, _LEVELS)
+    picture = Image.fromarray((strip * (_LEVELS - 1)).round().astype(np.uint8), mode="P")
+    picture.putpalette(_colored(levels[None])[0].tobytes())
+    alpha = (_alpha(levels) * 255).astype(np.uint8).tobytes() if transparent else None
+    options = {"transparency": alpha} if transparent else {}
+    return _encoded(picture, "PNG", optimize=True, **options)
+
+
+def _encoded(picture: Image.Image, kind: str, **options) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, kind, **options)
+    return stream.getvalue()

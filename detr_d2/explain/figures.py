@@ -1,0 +1,222 @@
+"""Every figure of the page, drawn from the tensors of one traced image."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from .explained import Explained
+from .figure import Figure
+from .image_trace import ImageTrace
+from .pictures import (
+    colored_heat,
+    colored_segments,
+    magnitude,
+    principal_components,
+    relative,
+    resized,
+    resized_numbers,
+    signed,
+    size_of_width,
+)
+
+_WIDTH = 640  # pixels, at most, of the photograph and of the panoptic maps
+_LEVEL_WIDTH = 240  # of a backbone level
+_STEP_WIDTH = 150  # of a step of the mask head
+_LOGITS_WIDTH = 160
+_LEAST_LOOKED_AT = 4  # queries whose cell's self-attention is drawn, where fewer are kept
+
+
+def all_figures(explained: Explained) -> list[Figure]:
+    """The figures of the image, of the masks, and of every query."""
+    image, photograph = explained.image, explained.photograph
+    size = size_of_width(photograph.shape[:2], _WIDTH)
+    figures = [Figure("photograph", ["photograph"], [resized(photograph, size)])]
+    figures.extend(image_figures(image))
+    figures.extend(mask_figures(explained))
+    rows = image["mask_queries"].tolist() if explained.has_masks else []
+    looked_at, kept = looked_at_queries(image), set(explained.kept)
+    for query in tqdm(range(len(explained.labels)), "Drawing queries"):
+        row = rows.index(query) if query in rows and query in kept else None
+        figures.extend(query_figures(image, query, query in looked_at, row))
+    return figures
+
+
+def image_figures(image: ImageTrace) -> Iterator[Figure]:
+    """What belongs to the image and to no query: backbone, projection, positions, memory."""
+    size = size_of_width(image["image"].shape[-2:], _LEVEL_WIDTH)
+    levels = [name for name in ("res2", "res3", "res4", "res5") if name in image]
+    labels = [f"Res{name[3:]}, {_shape(image[name])}" for name in levels]
+    components = [resized(principal_components(image[name]), size, nearest=True) for name in levels]
+    yield Figure("backbone_components", labels, components)
+    strength = [resized(magnitude(image[name]), size, nearest=True) for name in levels]
+    yield Figure("backbone_magnitude", labels, strength)
+
+    projected = image["projected"]
+    shape = _shape(projected)
+    pictures = [principal_components(projected), colored_heat(magnitude(projected))]
+    yield Figure("projected", [f"principal components, {shape}", "magnitude"], pictures)
+
+    positions = image["positions"]
+    channels = [c * len(positions) // 8 + (c % 2) for c in range(8)]
+    shown = [_stretched(positions[c]) for c in channels]
+    yield Figure("positions", [f"channel {c}" for c in channels], shown)
+
+    layers = [name for name in image if name.startswith("encoder.") and name.count(".") == 1]
+    labels = ["projected Res5", *(f"after layer {number + 1}" for number in range(len(layers)))]
+    tensors = [projected, *(image[name] for name in layers)]
+    if not layers or not torch.equal(tensors[-1], image["memory"]):
+        labels, tensors = [*labels, "memory"], [*tensors, image["memory"]]
+    yield Figure("memory", labels, [principal_components(tensor) for tensor in tensors])
+
+
+def looked_at_queries(image: ImageTrace) -> list[int]:
+    """The queries from whose box the encoder's self-attention is drawn: those kept, or some."""
+    kept = image["kept"].nonzero()[:, 0].tolist()
+    best = image["scores"].argsort(descending=True)[:_LEAST_LOOKED_AT].tolist()
+    return kept if len(kept) >= len(best) else sorted({*kept, *best})
+
+
+def query_figures(image: ImageTrace, query: int, looked_at: bool, row: int | None) -> list[Figure]:
+    """What belongs to one query.
+
+    Args:
+        looked_at: see `looked_at_queries`.
+        row: of the query in `maps`; None without a mask.
+    """
+    figures = [_cross_attention(image, query)]
+    if looked_at:
+        figures.append(_self_attention(image, query))
+    if row is not None:
+        figures.append(_attention_maps(image, query, row))
+        figures.extend(_mask_head_figures(image, query, row))
+    return [figure for figure in figures if figure.panels]
+
+
+def mask_figures(explained: Explained) -> Iterator[Figure]:
+    """Mask logits of the kept queries, and how they become the panoptic map."""
+    queries, steps, photograph = explained.kept, explained.steps, explained.photograph
+    if not steps:
+        return
+    logits = explained.image["full_mask_logits"]
+    size = size_of_width(logits.shape[-2:], _LOGITS_WIDTH)
+    panels = [resized(signed(mask), size) for mask in logits]
+    yield Figure("mask_logits", [f"query {query}" for query in queries], panels)
+
+    size = size_of_width(photograph.shape[:2], min(_WIDTH, max(_WIDTH // 2, photograph.shape[1])))
+    under = resized(photograph, size)
+    labels = [
+        f"{step.title}: {step.num_segments} segments, {step.pixels_changed} pixels changed"
+        for step in steps
+    ]
+    maps = [explained.query_numbers(step.segments.cpu().numpy()) for step in steps]
+    maps.append(_of_result(explained))
+    labels.append(f"the result: {len(explained.image.output['panoptic_seg'][1])} segments")
+    panels = [colored_segments(resized_numbers(numbers, size), under) for numbers in maps]
+    yield Figure("merging", labels, panels)
+    yield Figure("panoptic", ["panoptic map"], panels[-1:])
+
+
+def _of_result(explained: Explained) -> np.ndarray:
+    """(H', W'): what the model gave, each segment with the number that it has in the last step."""
+    ids = explained.image["panoptic_seg"].cpu().numpy()
+    numbers = explained.query_numbers(explained.steps[-1].segments.cpu().numpy())
+    number_of_id = dict(zip(ids.ravel().tolist(), numbers.ravel().tolist()))
+    return np.array([number_of_id.get(id_, -1) for id_ in range(ids.max() + 1)])[ids]
+
+
+def verdict_figure(maps: dict[str, np.ndarray], photograph: np.ndarray) -> Figure:
+    """Panels of {title: (H', W') of 0 (void), 1 (hit), 2 (miss or false alarm), 3 (ignored)}."""
+    colors = np.array([[0, 0, 0], [26, 150, 65], [215, 48, 39], [120, 120, 120]])
+    size = size_of_width(photograph.shape[:2], _WIDTH // 2)
+    gray = resized(photograph, size).mean(2, keepdims=True)
+    panels = [
+        (0.55 * colors[resized_numbers(kinds, size)] + 0.45 * gray).astype(np.uint8)
+        for kinds in maps.values()
+    ]
+    return Figure("ground_truth", list(maps), panels)
+
+
+def _cross_attention(image: ImageTrace, query: int) -> Figure:
+    layers = [name for name in image.attentions if name.endswith("cross_attention")]
+    rows = torch.tensor([query], device=image["memory"].device)
+    size = image["memory"].shape[-2:]
+    maps = [image.attentions[name].weights(rows)[:, 0].mean(0).view(size) for name in layers]
+    labels = [f"layer {n}, brightest {heat.max():.2f}" for n, heat in enumerate(maps, 1)]
+    return Figure(f"query-{query:03d}-cross_attention", labels, [relative(m) for m in maps], True)
+
+
+def _self_attention(image: ImageTrace, query: int) -> Figure:
+    height, width = image["memory"].shape[-2:]
+    x, y = image["boxes"][query, :2].tolist()
+    cell = min(int(y * height), height - 1) * width + min(int(x * width), width - 1)
+    layers = [n for n in image.attentions if n.startswith("encoder") and n.endswith("attention")]
+    rows = torch.tensor([cell], device=image["memory"].device)
+    maps = [image.attentions[n].weights(rows)[:, 0].mean(0).view(height, width) for n in layers]
+    labels = [f"layer {n}, brightest {heat.max():.2f}" for n, heat in enumerate(maps, 1)]
+    return Figure(f"query-{query:03d}-self_attention", labels, [relative(m) for m in maps], True)
+
+
+def _attention_maps(image: ImageTrace, query: int, row: int) -> Figure:
+    maps = image["maps"][row]
+    greatest = maps.max().item()
+    labels = [f"head {m}: {heat.sum():.0%}" for m, heat in enumerate(maps, 1)]
+    panels = [relative(heat, greatest) for heat in maps]
+    return Figure(f"query-{query:03d}-maps", labels, panels, over_photograph=True)
+
+
+# What a figure of the mask head shows, with the n of the step's names.
+_LEVELS = [
+    ("projected", "maps", "lay1", "lay2"),
+    ("up1", "adapter1", "sum1", "lay3"),
+    ("up2", "adapter2", "sum2", "lay4"),
+    ("up3", "adapter3", "sum3", "lay5"),
+]
+_STEP_LABELS = {
+    "projected": "projected Res5",
+    "maps": "attention maps",
+    "up1": "the step before",
+    "up2": "enlarged",
+    "up3": "enlarged",
+    "adapter1": "Res4",
+    "adapter2": "Res3",
+    "adapter3": "Res2",
+    "sum1": "added",
+    "sum2": "added",
+    "sum3": "added",
+}
+
+
+def _mask_head_figures(image: ImageTrace, query: int, row: int) -> list[Figure]:
+    steps = image.mask_head_steps(torch.tensor([row], device=image["maps"].device))
+    if not steps:
+        return []
+    of_image = ("adapter1", "adapter2", "adapter3")
+    tensors = {name: value if name in of_image else value[0] for name, value in steps.items()}
+    tensors["projected"], tensors["maps"] = image["projected"], image["maps"][row]
+    figures = []
+    for level, names in enumerate(_LEVELS):
+        size = tensors[names[0]].shape[-2:]
+        if size[1] > _STEP_WIDTH:
+            size = size_of_width(size, _STEP_WIDTH)
+        labels = [
+            f"{_STEP_LABELS.get(name, f'convolution {name[3:]}')}, {len(tensors[name])} channels"
+            for name in names
+        ]
+        panels = [resized(magnitude(tensors[name]), size) for name in names]
+        if level == len(_LEVELS) - 1:
+            labels.append("mask: the logits' sigmoid")
+            panels.append(resized(relative(tensors["out_lay"].sigmoid(), 1.0), size))
+        figures.append(Figure(f"query-{query:03d}-steps{level}", labels, panels))
+    return figures
+
+
+def _stretched(values: Tensor) -> np.ndarray:
+    low, high = values.min(), values.max()
+    return relative(values - low, (high - low).item())
+
+
+def _shape(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape))

@@ -1,0 +1,146 @@
+"""A traced image beside its ground truth: who is matched with whom, and which segments are hits."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data.panoptic_map import boxes_of_segments, number_segments, read_panoptic_png
+from ..modeling.boxes import relative_cxcywh
+from ..modeling.matcher import HungarianMatcher, Targets, matching_cost
+from .image_trace import ImageTrace
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """
+    Attributes:
+        segment_map: (H', W') int32, t + 1 at segment t, 0 at VOID.
+        classes: (T,) int64, contiguous.
+        is_crowd: (T,) bool.
+    """
+
+    segment_map: np.ndarray
+    classes: np.ndarray
+    is_crowd: np.ndarray
+
+
+def read_ground_truth(dataset_dict: dict) -> GroundTruth:
+    """The panoptic annotation that a dataset dict names."""
+    infos = dataset_dict["segments_info"]
+    where = f"{dataset_dict['pan_seg_file_name']} (image {dataset_dict['image_id']})"
+    ids = read_panoptic_png(dataset_dict["pan_seg_file_name"])
+    return GroundTruth(
+        number_segments(ids, [info["id"] for info in infos], where).astype(np.int32),
+        np.array([info["category_id"] for info in infos], dtype=np.int64),
+        np.array([bool(info.get("iscrowd")) for info in infos], dtype=bool),
+    )
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A query and the segment of the ground truth that it is matched with. [DETR 3.1]
+
+    Attributes:
+        query: of the N.
+        segment: of the T.
+        cost_class, cost_l1, cost_giou: the weighted parts of the cost.
+    """
+
+    query: int
+    segment: int
+    cost_class: float
+    cost_l1: float
+    cost_giou: float
+
+    @property
+    def cost(self) -> float:
+        return self.cost_class + self.cost_l1 + self.cost_giou
+
+
+def matched_pairs(traced: ImageTrace, truth: GroundTruth, matcher: HungarianMatcher) -> list[Pair]:
+    """The pairs of least total cost, the dearest first."""
+    _, boxes = boxes_of_segments(truth.segment_map, len(truth.classes))
+    logits, predicted = traced["logits"], traced["boxes"]
+    boxes = relative_cxcywh(torch.from_numpy(boxes).to(predicted), truth.segment_map.shape)
+    labels = torch.from_numpy(truth.classes).to(logits.device)
+    matches = matcher(logits[None, None], predicted[None, None], [Targets(labels, boxes)])
+    queries, segments = matches.queries[-1], matches.targets[-1]
+    none = dict.fromkeys(matcher.costs, 0.0)
+    parts = {
+        part: matching_cost(logits, predicted, labels, boxes, **{**none, part: weight})
+        for part, weight in matcher.costs.items()
+    }
+    pairs = [
+        Pair(q, t, **{part: cost[q, t].item() for part, cost in parts.items()})
+        for q, t in zip(queries.tolist(), segments.tolist())
+    ]
+    return sorted(pairs, key=lambda pair: -pair.cost)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What panoptic quality says of a segment. [Kirillov et al., arXiv:1801.00868]
+
+    Attributes:
+        verdict: "hit", "miss" (of the ground truth), "false alarm" (of the prediction), or
+            "ignored" (a crowd, or a prediction that is mostly VOID or crowd).
+        segment: of the T; None for a false alarm.
+        predicted_id: of the panoptic map, from 1; None for a miss.
+        iou: of hits; of others the best with a segment of the same class on the other side.
+    """
+
+    verdict: str
+    segment: int | None
+    predicted_id: int | None
+    iou: float
+
+
+def verdicts(predicted: Tensor, segments_info: list[dict], truth: GroundTruth) -> list[Verdict]:
+    """Hits (IoU > 0.5 and the same class), misses and false alarms of one image.
+
+    Args:
+        predicted: (H', W') int32 ids from 1, in the order of `segments_info`; 0 = VOID.
+    """
+    num_truth, num_predicted = len(truth.classes), len(segments_info)
+    shared = _shared_pixels(truth.segment_map, predicted.cpu().numpy(), num_truth, num_predicted)
+    labels = np.array([info["category_id"] for info in segments_info], dtype=np.int64)
+    iou = _same_class_iou(shared, truth.classes, labels)
+    of_truth = [(t, None if truth.is_crowd[t] else _best(iou[t])) for t in range(num_truth)]
+
+    found: list[Verdict] = []
+    taken = set()
+    for t, best in of_truth:
+        if best is None:
+            found.append(Verdict("ignored", t, None, 0.0))
+        elif best[1] > 0.5:
+            found.append(Verdict("hit", t, best[0] + 1, best[1]))
+            taken.add(best[0])
+        else:
+            found.append(Verdict("miss", t, None, best[1]))
+    candidates = np.where(truth.is_crowd[:, None], 0.0, iou)
+    for p in set(range(num_predicted)) - taken:
+        crowd = truth.is_crowd & (truth.classes == labels[p])
+        excused = shared[0, p + 1] + shared[1:, p + 1][crowd].sum()
+        ignored = excused > 0.5 * shared[:, p + 1].sum()
+        verdict = "ignored" if ignored else "false alarm"
+        found.append(Verdict(verdict, None, p + 1, _best(candidates[:, p])[1]))
+    return found
+
+
+def _shared_pixels(truth: np.ndarray, predicted: np.ndarray, t: int, p: int) -> np.ndarray:
+    """(T + 1, P + 1): pixels that each pair of segments shares; row and column 0 are VOID."""
+    pairs = truth.astype(np.int64) * (p + 1) + predicted
+    return np.bincount(pairs.ravel(), minlength=(t + 1) * (p + 1)).reshape(t + 1, p + 1)
+
+
+def _same_class_iou(shared: np.ndarray, classes: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(T, P), 0 where classes differ; pixels that are VOID in the ground truth do not count."""
+    overlap = shared[1:, 1:]
+    union = shared[1:].sum(1)[:, None] + shared[1:, 1:].sum(0) - overlap
+    return np.where(classes[:, None] == labels, overlap / np.maximum(union, 1), 0.0)
+
+
+def _best(iou: np.ndarray) -> tuple[int, float]:
+    return (int(iou.argmax()), float(iou.max())) if len(iou) else (-1, 0.0)

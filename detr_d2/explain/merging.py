@@ -1,0 +1,88 @@
+"""The way from mask logits to the panoptic map, one map a step. [DETR 4.4]
+
+`modeling.postprocessing.panoptic_from_masks` is the model's own way, which keeps no steps.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..modeling.postprocessing import resize_nearest
+
+
+@dataclass(frozen=True)
+class MergingStep:
+    """
+    Attributes:
+        title: what was done.
+        winners: (H', W') int64, which of the P queries has each pixel, -1 where none is left.
+        segments: (H', W') int64, the segment of each pixel: the first of its queries, or -1.
+        removed: the queries (of the P) that were removed in this step.
+        num_segments: segments that have pixels.
+        pixels_changed: pixels whose segment is another than in the step before.
+    """
+
+    title: str
+    winners: Tensor
+    segments: Tensor
+    removed: list[int]
+    num_segments: int
+    pixels_changed: int
+
+
+def merging_steps(
+    mask_logits: Tensor,
+    classes: Tensor,
+    is_thing: Tensor,
+    output_size: tuple[int, int],
+    small_segment_area: int,
+    official_stuff_rule: bool = False,
+) -> list[MergingStep]:
+    """The steps of `panoptic_from_masks`, with its arguments: argmax, union of stuff, and then each
+    round in which small segments are removed. Without queries there is no step.
+
+    Args:
+        mask_logits: (P, H, W), of the processed image.
+        classes: (P,) int64.
+    """
+    if not len(classes):
+        return []
+    logits = mask_logits.clone()
+    winners = resize_nearest(logits.argmax(0), output_size)
+    steps = [MergingStep("argmax", winners, winners, [], _count(winners), 0)]
+    first = _first_of_segment(classes, is_thing).to(logits.device)
+    steps.append(_next(steps[-1], "stuff united", winners, first[winners], []))
+    left = torch.ones_like(classes, dtype=torch.bool)
+    while True:
+        areas = steps[-1].segments[winners >= 0].bincount(minlength=len(classes))
+        area_of_query = areas if official_stuff_rule else areas[first]
+        small = left & (area_of_query <= small_segment_area)
+        if not small.any():
+            return steps
+        left &= ~small
+        logits[small] = float("-inf")
+        winners = resize_nearest(logits.argmax(0), output_size)
+        if not left.any():
+            winners = torch.full_like(winners, -1)
+        segments = torch.where(winners < 0, winners, first[winners])
+        removed = small.nonzero()[:, 0].tolist()
+        steps.append(_next(steps[-1], "small segments removed", winners, segments, removed))
+
+
+def _first_of_segment(classes: Tensor, is_thing: Tensor) -> Tensor:
+    """(P,): the first query of each query's stuff class, or the query itself if a thing."""
+    number = torch.arange(len(classes), device=classes.device)
+    first = (classes[:, None] == classes).int().argmax(1)
+    return torch.where(is_thing[classes], number, first)
+
+
+def _next(
+    before: MergingStep, title: str, winners: Tensor, segments: Tensor, removed: list[int]
+) -> MergingStep:
+    changed = int((segments != before.segments).sum())
+    return MergingStep(title, winners, segments, removed, _count(segments), changed)
+
+
+def _count(segments: Tensor) -> int:
+    return len(segments[segments >= 0].unique())

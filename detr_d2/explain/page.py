@@ -1,0 +1,213 @@
+"""One HTML page that shows and tells what happened to an image inside the model."""
+
+import json
+import math
+import os
+from collections import Counter
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+import numpy as np
+from tqdm import tqdm
+
+from ..engine.tools import save_picture
+from ..modeling.meta_arch import DETR
+from . import tables
+from .explained import Explained
+from .figure import Figure
+from .figures import all_figures, verdict_figure
+from .ground_truth import GroundTruth, Verdict, matched_pairs, verdicts
+from .image_trace import ImageTrace
+from .page_data import page_data
+from .trace import trace
+
+
+def write_explanation(
+    model: DETR,
+    inputs: dict,
+    photograph: np.ndarray,
+    folder: Path,
+    *,
+    name: str,
+    class_names: list[str],
+    truth: GroundTruth | None = None,
+    score_threshold: float = 0.85,
+) -> ImageTrace:
+    """Trace one image and write `index.html`, `trace.json` and `figures/*.png` into a folder.
+
+    The page needs no other file and no network.
+
+    Args:
+        model: in eval mode.
+        inputs: of the model for the image, see `Predictor.prepare`.
+        photograph: (H', W', 3) uint8, RGB.
+        name: what the page calls the image.
+        class_names: by contiguous class.
+        truth: for matching, hits and misses.
+        score_threshold: of a model that gives boxes alone; a panoptic model has its own.
+    """
+    (image,) = trace(model, [inputs], score_threshold)
+    threshold = getattr(model, "panoptic_score_threshold", score_threshold)
+    explained = Explained(model, image, photograph, name, class_names, threshold)
+    figures = all_figures(explained)
+    ground_truth = _ground_truth(explained, truth, figures) if truth is not None else ""
+    described = image.describe()
+
+    for old in (folder / "figures").glob("query-*.png"):
+        old.unlink()  # of another image
+    for figure in tqdm(figures, "Writing figures"):
+        save_picture(figure.sheet(photograph), folder / "figures" / f"{figure.name}.png")
+    tensors = [_finite(row) for row in described]
+    content = {"image": name, "letters": explained.letters(), "tensors": tensors}
+    _write(folder / "trace.json", json.dumps(content, indent=1))
+    _write(folder / "index.html", _html(explained, described, figures, ground_truth))
+    return image
+
+
+def _html(
+    explained: Explained, described: list[dict], figures: list[Figure], ground_truth: str
+) -> str:
+    image, has_masks = explained.image, explained.has_masks
+    facts = {**_facts(explained), **_tensor_tables(described)}
+    num_segments = len(image.output["panoptic_seg"][1]) if has_masks else 0
+    return _template("page.html").substitute(
+        facts,
+        name=escape(explained.name),
+        model="panoptic DETR" if has_masks else "DETR",
+        found=f"; {num_segments} segments are left" if has_masks else "",
+        projected_later=", and what the mask head starts from" if has_masks else "",
+        memory_later=", and so do the attention maps" if has_masks else "",
+        query_list=tables.query_list(image, explained.labels),
+        query_table=tables.query_table(image, explained.labels),
+        contents=_text("page_contents.html") if has_masks else "",
+        mask_sections=_mask_sections(explained, facts) if has_masks else "",
+        ground_truth_link=' <a href="#ground-truth">Ground truth</a>' if ground_truth else "",
+        ground_truth=ground_truth,
+        css=_text("page.css"),
+        js=_text("page.js"),
+        data=page_data(explained, figures),
+    )
+
+
+def _facts(explained: Explained) -> dict:
+    image, letters = explained.image, explained.letters()
+    shapes = {
+        f"shape_{name}": " x ".join(map(str, image[name].shape))
+        for name in ("res2", "res5", "memory")
+    }
+    return {
+        "M": "M",  # of a transformer whose attentions are not known
+        **letters,
+        **shapes,
+        "num_kept": len(explained.kept),
+        "num_logits": letters["C"] + 1,
+        "threshold": explained.threshold,
+        "image_size": f"{explained.photograph.shape[1]} x {explained.photograph.shape[0]}",
+        "stride": image.res5_stride,
+        "cells": image["memory"][0].numel(),
+    }
+
+
+def _mask_sections(explained: Explained, facts: dict) -> str:
+    image, letters = explained.image, explained.letters()
+    names, area = explained.class_names, explained.model.small_segment_area
+    none_small = len(explained.steps) == 2
+    return _template("page_masks.html").substitute(
+        facts,
+        head_width=letters["d"] // letters["M"],
+        map_size=" x ".join(map(str, image["maps"].shape[-2:])),
+        num_masked=letters["K"],
+        width_concatenation=letters["d"] + letters["M"],
+        small_area=area,
+        none_small=" Here no segment is small, so none is removed." if none_small else "",
+        merging_rows=tables.merging_rows(explained.steps, explained.kept),
+        segment_rows=tables.segment_rows(
+            image.output["panoptic_seg"][1], explained.queries_of_id, names
+        ),
+    )
+
+
+def _ground_truth(explained: Explained, truth: GroundTruth, figures: list[Figure]) -> str:
+    """The section beside the ground truth; its figure is appended to `figures`."""
+    labels = [explained.class_names[c] for c in truth.classes.tolist()]
+    pairs = matched_pairs(explained.image, truth, explained.model.criterion.matcher)
+    found = ""
+    if explained.has_masks:
+        found = _verdicts(explained, truth, labels, figures)
+    return _template("page_ground_truth.html").substitute(
+        pair_rows=tables.pair_rows(pairs, labels, explained.labels), verdicts=found
+    )
+
+
+def _verdicts(
+    explained: Explained, truth: GroundTruth, labels: list[str], figures: list[Figure]
+) -> str:
+    predicted, segments_info = explained.image.output["panoptic_seg"]
+    found = verdicts(predicted, segments_info, truth)
+    maps = {
+        "ground truth": _kinds(truth.segment_map, found, "segment", 1),
+        "result": _kinds(predicted.cpu().numpy(), found, "predicted_id", 0),
+    }
+    figures.append(verdict_figure(maps, explained.photograph))
+    counts = Counter(verdict.verdict for verdict in found)
+    plurals = {"hit": "hits", "miss": "misses", "false alarm": "false alarms"}
+    texts = [f"{counts[kind]} {kind if counts[kind] == 1 else plurals[kind]}" for kind in plurals]
+    return _template("page_verdicts.html").substitute(
+        verdict_counts=", ".join(texts),
+        verdict_rows=tables.verdict_rows(found, labels, segments_info, explained.class_names),
+    )
+
+
+def _kinds(numbers: np.ndarray, found: list[Verdict], side: str, offset: int) -> np.ndarray:
+    """A map of segment numbers to one of kinds, see `verdict_figure`."""
+    kinds = np.zeros(numbers.max() + 1, dtype=np.int64)
+    of_verdict = {"hit": 1, "miss": 2, "false alarm": 2, "ignored": 3}
+    for verdict in found:
+        number = getattr(verdict, side)
+        if number is not None:
+            kinds[number + offset] = of_verdict[verdict.verdict]
+    return kinds[numbers]
+
+
+_TENSORS_OF_SECTION = {
+    "table_image": "image",
+    "table_backbone": r"res\d",
+    "table_projected": "projected",
+    "table_positions": "positions",
+    "table_encoder": r"encoder\..*|memory",
+    "table_decoder": r"queries|decoder\..*|hs|logits|boxes|scores|classes|kept",
+    "table_maps": "mask_queries|maps",
+    "table_steps": r"mask_head\..*",
+    "table_masks": "mask_logits|full_mask_logits",
+    "table_result": "panoptic_seg",
+}
+
+
+def _tensor_tables(described: list[dict]) -> dict[str, str]:
+    return {
+        section: tables.tensor_table(described, pattern)
+        for section, pattern in _TENSORS_OF_SECTION.items()
+    }
+
+
+def _template(name: str) -> Template:
+    return Template(_text(name))
+
+
+def _text(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _finite(row: dict) -> dict:
+    """JSON has no infinity and no NaN."""
+    ends = row["range"]
+    return {**row, "range": ends and [x if math.isfinite(x) else str(x) for x in ends]}
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)

@@ -1,0 +1,119 @@
+import json
+
+import numpy as np
+import pytest
+from panoptic_files import read_written, save, save_noise
+
+from detr_d2.data.preparation import Ending, Objects, from_label_maps, write_panoptic
+from detr_d2.errors import UserError
+
+LABELS = np.array(
+    [
+        [7, 7, 7, 7, 7, 7],
+        [7, 26, 7, 7, 26, 26],
+        [7, 7, 26, 7, 26, 26],
+        [0, 0, 0, 0, 8, 9],
+    ],
+    dtype=np.uint8,
+)
+# As Cityscapes has them: class * 1000 + number; the class alone where objects are not told apart.
+INSTANCES = np.where(LABELS == 26, 26000, LABELS).astype(np.uint16)
+INSTANCES[1:3, 4:] = [[26, 26001], [26, 26001]]
+CATEGORIES = [
+    {"id": 1, "name": "road", "isthing": 0, "label": [7, 8]},
+    {"id": 2, "name": "car", "isthing": 1, "label": 26},
+]
+
+
+def pixels(mask) -> frozenset:
+    return frozenset(zip(*(x.tolist() for x in np.nonzero(mask))))
+
+
+@pytest.fixture
+def convert(tmp_path):
+    """A function that writes maps of one image as Cityscapes names them, and converts them."""
+
+    def convert(objects=None, labels=LABELS, categories=CATEGORIES):
+        save_noise(tmp_path / "images/aachen/a_leftImg8bit.png", 4, 6)
+        save(tmp_path / "gt/aachen/a_gtFine_labelIds.png", labels)
+        save(tmp_path / "gt/aachen/a_gtFine_instanceIds.png", INSTANCES)
+        (tmp_path / "categories.json").write_text(json.dumps(categories))
+        ending = Ending("_leftImg8bit.png", "_gtFine_labelIds.png")
+        source = from_label_maps(
+            tmp_path / "images", tmp_path / "gt", tmp_path / "categories.json", ending, objects
+        )
+        remarks = write_panoptic(source, tmp_path / "out", "train", workers=1)
+        return read_written(tmp_path / "out")["aachen/a_leftImg8bit.png"], remarks
+
+    return convert
+
+
+def test_instance_maps_tell_things_apart(convert, tmp_path):
+    ending = Ending("_leftImg8bit.png", "_gtFine_instanceIds.png")
+    found, remarks = convert(Objects(tmp_path / "gt", ending, crowd_below=1000))
+    assert found == [
+        (1, 0, pixels((LABELS == 7) | (LABELS == 8))),
+        (2, 1, pixels(INSTANCES == 26)),
+        (2, 0, pixels(INSTANCES == 26000)),
+        (2, 0, pixels(INSTANCES == 26001)),
+    ]
+    assert remarks == {
+        "images have the label 0, of no category: VOID": 1,
+        "images have the label 9, of no category: VOID": 1,
+    }
+
+
+def test_without_instance_maps_things_are_connected_regions(convert):
+    found, _ = convert(Objects())
+    # Pixels that share a corner are connected.
+    assert {p for class_, _, p in found if class_ == 2} == {
+        frozenset({(1, 1), (2, 2)}),
+        frozenset({(1, 4), (1, 5), (2, 4), (2, 5)}),
+    }
+
+
+def test_small_regions_are_void(convert):
+    found, remarks = convert(Objects(least_area=3))
+    assert [len(p) for class_, _, p in found if class_ == 2] == [4]
+    assert remarks["regions of things are below 3 pixels: VOID"] == 1
+
+
+def test_things_need_objects(convert):
+    with pytest.raises(UserError, match="car is a thing, and nothing says"):
+        convert()
+
+
+def test_stuff_alone_needs_none(convert):
+    found, _ = convert(categories=CATEGORIES[:1])
+    assert found == [(1, 0, pixels((LABELS == 7) | (LABELS == 8)))]
+
+
+def test_grey_maps_written_as_colour_are_read(convert):
+    found, _ = convert(categories=CATEGORIES[:1], labels=np.stack([LABELS] * 3, axis=2))
+    assert found == [(1, 0, pixels((LABELS == 7) | (LABELS == 8)))]
+
+
+@pytest.mark.parametrize(
+    "labels, sentence",
+    [
+        (LABELS[:3], r"a_gtFine_labelIds\.png is 6 x 3 pixels, but its image .*aachen/a_left"),
+        (np.arange(72, dtype=np.uint8).reshape(4, 6, 3), "is in mode RGB: a map has one whole"),
+    ],
+)
+def test_bad_maps_are_named(convert, labels, sentence):
+    with pytest.raises(UserError, match=sentence):
+        convert(Objects(), labels=labels)
+
+
+@pytest.mark.parametrize(
+    "categories, sentence",
+    [
+        ({"road": 1}, "is not a list of categories"),
+        ([{**CATEGORIES[0], "label": 26}, CATEGORIES[1]], "road and car have the label 26 both"),
+        ([{**CATEGORIES[0], "label": "7"}], "the label '7' is not a whole number"),
+        ([CATEGORIES[0], CATEGORIES[0]], "two categories have the id 1"),
+    ],
+)
+def test_bad_categories_are_named(convert, categories, sentence):
+    with pytest.raises(UserError, match=sentence):
+        convert(Objects(), categories=categories)

@@ -1,0 +1,87 @@
+import json
+
+import numpy as np
+import pytest
+from panoptic_files import read_written, save, save_noise
+
+from detr_d2.data.preparation import from_mask_folders, write_panoptic
+from detr_d2.errors import UserError
+
+SIZE = (5, 6)
+
+
+def mask(x0, y0, x1, y1, value=1) -> np.ndarray:
+    mask = np.zeros(SIZE, dtype=np.uint8)
+    mask[y0:y1, x0:x1] = value
+    return mask
+
+
+def pixels(mask) -> frozenset:
+    return frozenset(zip(*(x.tolist() for x in np.nonzero(mask))))
+
+
+@pytest.fixture
+def convert(tmp_path):
+    def convert(masks: dict, **options):
+        save_noise(tmp_path / "images/x/a.bmp", *SIZE)
+        for name, content in masks.items():
+            save(tmp_path / "masks" / name, content)
+        source = from_mask_folders(tmp_path / "images", tmp_path / "masks", **options)
+        remarks = write_panoptic(source, tmp_path / "out", "train", workers=1)
+        content = json.loads((tmp_path / "out/panoptic_train.json").read_text())
+        names = {c["id"]: c["name"] for c in content["categories"]}
+        found = read_written(tmp_path / "out")["x/a.bmp"]
+        return [(names[class_], p) for class_, _, p in found], remarks
+
+    return convert
+
+
+def test_classes_are_in_the_names_of_files_or_folders(convert):
+    cell, nucleus = mask(0, 0, 3, 3), mask(4, 0, 6, 2, value=255)
+    found, _ = convert({"x/a/cell_1.png": cell, "x/a/nucleus/whatever.png": nucleus})
+    assert set(found) == {("cell", pixels(cell)), ("nucleus", pixels(nucleus))}
+
+
+def test_one_class_for_all_masks(convert):
+    found, _ = convert({"x/a/1f3c.png": mask(0, 0, 3, 3)}, category="cell")
+    assert found == [("cell", pixels(mask(0, 0, 3, 3)))]
+
+
+def test_overlaps_smaller_over_larger_and_stuff_below(convert):
+    large, small, ground = mask(0, 0, 6, 3), mask(1, 1, 3, 3), mask(0, 1, 6, 5)
+    found, _ = convert(
+        {
+            "x/a/cell_1.png": small,
+            "x/a/cell_2.png": large,
+            "x/a/ground_1.png": ground[:, :] * (np.arange(6) < 3).astype(np.uint8),
+            "x/a/ground_2.png": ground[:, :] * (np.arange(6) >= 3).astype(np.uint8),
+        },
+        stuff=("ground",),
+    )
+    assert found == [
+        ("ground", pixels(ground) - pixels(large)),
+        ("cell", pixels(large) - pixels(small)),
+        ("cell", pixels(small)),
+    ]
+
+
+def test_hidden_and_empty_masks_are_counted(convert):
+    masks = {"x/a/cell_1.png": mask(0, 0, 2, 2), "x/a/cell_2.png": mask(0, 0, 2, 2)}
+    found, remarks = convert({**masks, "x/a/cell_3.png": mask(0, 0, 0, 0)})
+    assert found == [("cell", pixels(mask(0, 0, 2, 2)))]
+    assert sum(remarks.values()) == 2
+
+
+@pytest.mark.parametrize(
+    "masks, options, sentence",
+    [
+        ({"x/a/1.png": mask(0, 0, 1, 1)}, {}, "1.png does not say its class"),
+        ({"y/cell_1.png": mask(0, 0, 1, 1)}, {}, "has no masks of the images"),
+        ({"x/a/cell_1.jpg": mask(0, 0, 1, 1)}, {}, "is a JPEG, whose edges are blurred"),
+        ({"x/a/cell_1.png": mask(0, 0, 1, 1)[1:]}, {}, "cell_1.png is 6 x 4 pixels, but its"),
+        ({"x/a/cell_1.png": mask(0, 0, 1, 1)}, {"stuff": ("sky",)}, "no masks of the stuff sky"),
+    ],
+)
+def test_bad_masks_are_named(convert, masks, options, sentence):
+    with pytest.raises(UserError, match=sentence):
+        convert(masks, **options)

@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from detr_d2.data.images import find_image_files, read_image, read_image_size
+from detr_d2.errors import UserError
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+LOSSLESS = {"png": {}, "tif": {}, "bmp": {}, "webp": {"lossless": True}}
+UPRIGHT = {  # EXIF orientation: what has to be done with the stored pixels
+    1: lambda x: x,
+    2: np.fliplr,
+    3: lambda x: np.rot90(x, 2),
+    4: np.flipud,
+    5: lambda x: np.swapaxes(x, 0, 1),
+    6: lambda x: np.rot90(x, -1),
+    7: lambda x: np.rot90(np.swapaxes(x, 0, 1), 2),
+    8: np.rot90,
+}
+
+
+@pytest.mark.parametrize("suffix", LOSSLESS)
+def test_colours_are_kept_to_the_bit(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(PIXELS).save(path, **LOSSLESS[suffix])
+    assert np.array_equal(read_image(path), PIXELS)
+    assert np.array_equal(read_image(path, "BGR"), PIXELS[..., ::-1])
+    assert read_image_size(path) == (4, 6)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_images_are_turned_once(tmp_path, suffix, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(PIXELS).save(path, exif=exif, **LOSSLESS[suffix])
+    expected = UPRIGHT[orientation](PIXELS)
+    assert np.array_equal(read_image(path), expected)
+    assert read_image_size(path) == expected.shape[:2]
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_grey_palette_and_alpha_become_colours(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    grey = PIXELS[..., 0]
+    Image.fromarray(grey).save(path)
+    assert np.array_equal(read_image(path), np.stack([grey] * 3, axis=2))
+    Image.fromarray(np.dstack([PIXELS, grey])).save(path)
+    assert np.array_equal(read_image(path), PIXELS)
+    palette = Image.fromarray(PIXELS).quantize(5)
+    palette.save(path)
+    assert np.array_equal(read_image(path), np.asarray(palette.convert("RGB")))
+    Image.fromarray(grey > 127).save(path)
+    assert set(np.unique(read_image(path))) == {0, 255}
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bits_are_scaled_not_cut(tmp_path, suffix):
+    path = tmp_path / f"a.{suffix}"
+    values = np.array([[0, 255, 256, 32768, 65535]], dtype=np.uint16)
+    Image.fromarray(values).save(path)
+    assert read_image(path)[0, :, 0].tolist() == [0, 0, 1, 128, 255]
+
+
+def test_thirty_two_bits_are_refused(tmp_path):
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.ones((2, 3), dtype=np.float32)).save(path)
+    with pytest.raises(UserError, match=r"a\.tif \(image 3\) has 32 bits a channel"):
+        read_image(path, where="(image 3)")
+
+
+def test_half_an_image_is_named(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 50, 3), dtype=np.uint8)).save(
+        path
+    )
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(UserError, match=r"a\.png cannot be read as an image"):
+        read_image(path)
+
+
+def test_images_are_found_in_sub_folders(tmp_path):
+    (tmp_path / "b").mkdir()
+    for name in ("b/a.PNG", "a.tif", "notes.txt"):
+        (tmp_path / name).touch()
+    assert find_image_files(tmp_path) == ["a.tif", "b/a.PNG"]
+    with pytest.raises(UserError, match="nowhere is not a folder"):
+        find_image_files(tmp_path / "nowhere")

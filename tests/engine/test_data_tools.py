@@ -1,0 +1,113 @@
+"""The command lines that bring a dataset: prepare it, validate it."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from detr_d2.engine import setup_cfg
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """A function that runs a tool; gives its exit code or last sentence, and what it printed."""
+
+    def run(tool, *arguments):
+        path = str(REPOSITORY / "tools" / f"{tool}.py")
+        monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(path, run_name="__main__")
+        return end.value.code, capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def labelled(tmp_path) -> Path:
+    """Ten images with label maps."""
+    random = np.random.default_rng(0)
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for number in range(10):
+        pixels = random.integers(0, 256, (6, 9, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"images/{number}.bmp")
+        labels = random.integers(0, 3, (6, 9), dtype=np.uint8)
+        Image.fromarray(labels).save(tmp_path / f"labels/{number}.png")
+    categories = [{"id": 1, "name": "road", "isthing": 0}, {"id": 2, "name": "car", "isthing": 1}]
+    (tmp_path / "categories.json").write_text(json.dumps(categories))
+    return tmp_path
+
+
+def prepare(run, folder, *arguments):
+    return run(
+        *("prepare_dataset", "labels", "--image-root", folder / "images"),
+        *("--label-root", folder / "labels", "--categories", folder / "categories.json"),
+        *("--connected-things", 1, "--output", folder / "out", "--workers", 1, *arguments),
+    )
+
+
+def paths_of(folder, split):
+    out = folder / "out"
+    return (
+        *("--image-root", folder / "images", "--panoptic-root", out / f"panoptic_{split}"),
+        *("--panoptic-json", out / f"panoptic_{split}.json", "--workers", 1),
+    )
+
+
+def test_from_label_maps_to_a_configuration(run, labelled):
+    code, text = prepare(run, labelled, "--val-share", 0.3)
+    assert code is None
+    assert "7 images have the label 0, of no category: VOID." in text
+    assert "Wrote 3 images, 2 classes" in text
+
+    against = ("--against", labelled / "images", labelled / "out/panoptic_train.json")
+    code, text = run("validate_dataset", *paths_of(labelled, "val"), *against)
+    assert code == 0 and "Nothing is wrong." in text
+
+    # The printed lines are a configuration.
+    yaml = text.split("In a configuration:\n")[1].split("\nOr on the command line")[0]
+    base = REPOSITORY / "configs/Shapes-PanopticSegmentation/panoptic_detr_R_18_narrow_dc5.yaml"
+    (labelled / "own.yaml").write_text(f'_BASE_: "{base}"\n{yaml}  TEST: ()\n')
+    cfg = setup_cfg(str(labelled / "own.yaml"))
+    assert (cfg.MODEL.DETR.NUM_CLASSES, cfg.DATASETS.TRAIN) == (2, ("out_val",))
+
+
+def test_wrong_data_exits_with_1_until_it_is_fixed(run, labelled):
+    prepare(run, labelled)
+    json_file = labelled / "out/panoptic_train.json"
+    content = json.loads(json_file.read_text())
+    content["annotations"][0]["segments_info"][0]["area"] += 1
+    json_file.write_text(json.dumps(content))
+    code, text = run("validate_dataset", *paths_of(labelled, "train"))
+    assert code == 1 and "Areas and boxes: 1; --fix puts 1 right" in text
+    code, text = run("validate_dataset", *paths_of(labelled, "train"), "--fix")
+    assert code == 0 and "Fixed 1 problems" in text
+    code, text = run("validate_dataset", *paths_of(labelled, "train"))
+    assert code == 0 and "Nothing is wrong." in text
+
+
+def test_other_classes_from_the_command_line(run, labelled):
+    prepare(run, labelled)
+    (labelled / "list.txt").write_text("3.bmp\n\n8.bmp\n")
+    code, text = run(
+        *("prepare_dataset", "panoptic", *paths_of(labelled, "train"), "--name", "some"),
+        *("--drop", "car", "--rename", "road=street", "--output", labelled / "out"),
+        *("--list", labelled / "list.txt"),
+    )
+    assert code is None and "Wrote 2 images, 1 classes" in text
+    content = json.loads((labelled / "out/panoptic_some.json").read_text())
+    assert [image["file_name"] for image in content["images"]] == ["3.bmp", "8.bmp"]
+    assert content["categories"] == [{"id": 1, "name": "street", "isthing": 0}]
+
+
+def test_bad_input_is_one_sentence(run, labelled):
+    (labelled / "labels/4.png").unlink()
+    code, _ = prepare(run, labelled)
+    assert code.startswith("error: ") and "labels/4.png (image 5, 4.bmp) does not exist" in code
+    assert not list((labelled / "out").iterdir())

@@ -1,0 +1,67 @@
+"""The steps end where the model's own merging ends."""
+
+import pytest
+import torch
+
+from detr_d2.explain.merging import merging_steps
+from detr_d2.modeling.postprocessing import panoptic_from_masks
+
+IS_THING = torch.tensor([True, True, False, False])
+
+
+def same_partition(segments, ids) -> bool:
+    """Whether two maps cut the image into the same pieces, and leave the same pixels out."""
+    pairs = set(zip(segments.flatten().tolist(), ids.flatten().tolist()))
+    pieces, numbers = zip(*pairs)
+    out = {(s, i) for s, i in pairs if (s == -1) != (i == 0)}
+    return len(set(pieces)) == len(set(numbers)) == len(pairs) and not out
+
+
+@pytest.mark.parametrize("official", [False, True])
+@pytest.mark.parametrize("small_area", [0, 30, 10**6])
+def test_last_step_is_the_models_map(small_area, official):
+    for _ in range(10):
+        logits = torch.nn.functional.interpolate(torch.randn(1, 9, 4, 5), size=(23, 31))[0]
+        classes = torch.randint(4, (9,))
+        steps = merging_steps(logits, classes, IS_THING, (20, 40), small_area, official)
+        ids, info = panoptic_from_masks(
+            logits, classes, torch.rand(9), IS_THING, (20, 40), small_area, official
+        )
+        assert same_partition(steps[-1].segments, ids)
+        assert steps[-1].num_segments == len(info)
+        classes_of_winners = classes[steps[-1].winners]
+        for segment in info:
+            assert (classes_of_winners[ids == segment["id"]] == segment["category_id"]).all()
+
+
+def test_every_step_by_hand():
+    # Stuff 2 has queries 0 and 2; query 3, a thing, has one pixel, where query 1 comes second.
+    logits = torch.tensor(
+        [
+            [[9.0, 1.0, 1.0, 0.0]],
+            [[0.0, 5.0, 2.0, 7.0]],
+            [[1.0, 2.0, 8.0, 3.0]],
+            [[2.0, 3.0, 3.0, 9.0]],
+        ]
+    ).repeat_interleave(2, dim=1)
+    logits[3, 1, 3] = -1
+    classes = torch.tensor([2, 0, 2, 1])
+    argmax, united, removed = merging_steps(logits, classes, IS_THING, (2, 4), 1)
+    assert argmax.segments.tolist() == [[0, 1, 2, 3], [0, 1, 2, 1]]
+    assert (argmax.num_segments, argmax.pixels_changed) == (4, 0)
+    assert united.segments.tolist() == [[0, 1, 0, 3], [0, 1, 0, 1]]
+    assert (united.num_segments, united.pixels_changed) == (3, 2)
+    assert united.winners.tolist() == argmax.segments.tolist()
+    assert removed.segments.tolist() == [[0, 1, 0, 1], [0, 1, 0, 1]]
+    assert (removed.num_segments, removed.pixels_changed, removed.removed) == (2, 1, [3])
+
+
+def test_without_queries_there_is_no_step():
+    none = torch.zeros(0, 4, 4), torch.zeros(0, dtype=torch.int64)
+    assert merging_steps(*none, IS_THING, (4, 4), 4) == []
+
+
+def test_all_segments_small():
+    steps = merging_steps(torch.zeros(1, 2, 2), torch.tensor([0]), IS_THING, (2, 2), 4)
+    assert steps[-1].segments.tolist() == [[-1, -1], [-1, -1]]
+    assert (steps[-1].num_segments, steps[-1].pixels_changed) == (0, 4)

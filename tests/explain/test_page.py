@@ -1,0 +1,351 @@
+"""The page as a file, and as it behaves in a browser."""
+
+import json
+import re
+from functools import cache
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import torch
+from browser import Browser, find_browser
+from PIL import Image
+
+from detr_d2.explain.ground_truth import GroundTruth
+from detr_d2.explain.page import write_explanation
+
+NAMES = ["</script><script>alert(1)</script>", 'a"b', "<i>c</i>", "&amp;", *"efgh"]
+NAME = "<img src=x onerror=alert(2)>.jpg"
+
+
+@pytest.fixture(scope="module")
+def explain(build_model, randomise, draw_input, tmp_path_factory):
+    """A function that writes the page of a small model for an image of noise, once."""
+
+    @cache
+    def write(meta_architecture, threshold=0.0, with_truth=True):
+        torch.manual_seed(0)
+        overrides = ("MODEL.DETR.PANOPTIC.SCORE_THRESHOLD", threshold)
+        model = randomise(build_model(meta_architecture, *overrides)).eval()
+        with torch.no_grad():
+            model.class_embed.weight.normal_(std=0.1)
+        # Each query leans to a class; the last two are no object.
+        leaning = 6 * torch.nn.functional.one_hot(torch.tensor([0, 4, 4, 8, 8]), 9)
+        model.class_embed.register_forward_hook(lambda module, inputs, x: x + leaning)
+        image = draw_input(75, 100)
+        truth = GroundTruth(
+            image["segment_map"].numpy().astype(np.int32), np.array([0, 4, 6]), np.zeros(3, bool)
+        )
+        folder = tmp_path_factory.mktemp("explained")
+        (folder / "figures").mkdir()
+        (folder / "figures" / "query-099-maps.png").touch()  # of another image
+        traced = write_explanation(
+            model,
+            image,
+            image["image"].permute(1, 2, 0).numpy(),
+            folder,
+            name=NAME,
+            class_names=NAMES,
+            truth=truth if with_truth else None,
+            score_threshold=0.5,
+        )
+        return traced, folder / "index.html"
+
+    return write
+
+
+class Page(HTMLParser):
+    """The ids, elements and texts of a page."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.ids, self.tags, self.addresses, self.text = [], [], [], ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append(tag)
+        self.ids.append(attributes.get("id"))
+        self.addresses += [
+            v for k, v in attributes.items() if k in ("src", "href") and v[:1] != "#"
+        ]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+SECTIONS = ["photograph", "backbone", "projection", "positions", "memory", "decoder"]
+MASK_SECTIONS = ["maps", "steps", "masks", "result"]
+QUESTIONS = [
+    "From where do we take the encoded image?",
+    "What happens to the d x N embeddings to give N x M x H/32 x W/32 maps?",
+    "Where does Res5 come from in the concatenation?",
+    "What are the steps after it?",
+    "How are we left with the panoptic segmentation?",
+]
+
+
+def test_the_page_is_whole_and_needs_no_other_file(explain):
+    traced, path = explain("PanopticDETR")
+    html = path.read_text()
+    page = Page(html)
+    for section in (*SECTIONS, *MASK_SECTIONS, "ground-truth"):
+        assert section in page.ids
+    for question in QUESTIONS:
+        assert question in page.text
+    assert page.addresses == ["data:,"]
+    assert not re.search(r"url\((?!\$)|@import|https?://(?!www\.w3\.org)", html)
+    assert "$" not in re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
+    assert len(traced["mask_queries"]) == 3
+
+
+def test_names_from_outside_are_text(explain):
+    page = Page(explain("PanopticDETR")[1].read_text())
+    assert page.tags.count("script") == 2
+    assert "img" not in page.tags
+    assert "i" not in page.tags
+    assert NAME in page.text
+    assert NAMES[0] in page.text
+
+
+def test_figures_and_trace_lie_beside_the_page(explain):
+    traced, path = explain("PanopticDETR")
+    data = data_of(path)
+    pictures = {p.stem: p for p in (path.parent / "figures").iterdir()}
+    assert pictures.keys() == data["figures"].keys()
+    for name in ("backbone_components", "memory", "query-000-maps", "query-001-steps3", "merging"):
+        with Image.open(pictures[name]) as picture:
+            assert picture.format == "PNG"
+    content = json.loads((path.parent / "trace.json").read_text())
+    assert content["image"] == NAME
+    assert content["letters"]["N"] == 5
+    assert [row["name"] for row in content["tensors"]] == list(traced)
+    memory = next(row for row in content["tensors"] if row["name"] == "memory")
+    assert memory["letters"] == "d x H/32 x W/32"
+    assert memory["shape"] == [128, 3, 4]
+    assert memory["dtype"] == "float32"
+    assert memory["range"] == [traced["memory"].min().item(), traced["memory"].max().item()]
+
+
+def data_of(path) -> dict:
+    text = re.search(r'id="data">(.*?)</script>', path.read_text(), re.DOTALL)[1]
+    return json.loads(text)
+
+
+def test_the_map_to_point_at_is_the_panoptic_map(explain):
+    traced, path = explain("PanopticDETR")
+    data = data_of(path)
+    runs = data["map"]["runs"]
+    winners = np.repeat(runs[0::2], runs[1::2]).reshape(data["map"]["h"], data["map"]["w"])
+    ids, info = traced.output["panoptic_seg"]
+    classes = traced["classes"].numpy()[winners]
+    for segment in info:
+        assert (classes[ids.numpy() == segment["id"]] == segment["category_id"]).all()
+    assert data["partners"] in ({}, {"1": [1, 2], "2": [1, 2]}, {"1": [2, 1], "2": [2, 1]})
+
+
+def test_box_detr_has_a_page_without_masks(explain):
+    page = Page(explain("DETR")[1].read_text())
+    assert set(SECTIONS) <= set(page.ids)
+    assert not set(MASK_SECTIONS) & set(page.ids)
+    assert "Matching" in page.text
+    assert "Hits, misses" not in page.text
+
+
+def test_no_query_kept(explain):
+    _, path = explain("PanopticDETR", threshold=1.0, with_truth=False)
+    data = data_of(path)
+    assert data["kept"] == []
+    assert "map" not in data
+    assert "query-000-cross_attention" in data["figures"]
+    assert "query-000-maps" not in data["figures"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if find_browser() is None:
+        pytest.skip("there is no Chromium here (apt-get install chromium-headless-shell)")
+    with Browser() as browser:
+        yield browser
+
+
+@pytest.fixture
+def opened(explain, browser):
+    """A page that is open, and what was traced."""
+
+    def open_page(*arguments, **keywords):
+        traced, path = explain(*arguments, **keywords)
+        browser.errors.clear()
+        browser.requests.clear()
+        browser.open(path)
+        return traced, path
+
+    yield open_page
+    assert browser.errors == []
+    addresses = [a for a in browser.requests if not a.startswith(("data:", "about:"))]
+    assert all(a.startswith("file://") and "index.html" in a for a in addresses)
+
+
+SHOWN = "[...document.querySelectorAll('.figure')].map(f => f.dataset.shown)"
+LIT = "[...document.querySelectorAll('.lit')].map(e => Number(e.dataset.query))"
+
+
+def draw_all(browser):
+    browser.evaluate("slots.forEach(refresh)")
+
+
+def test_everything_is_drawn(browser, opened):
+    opened("PanopticDETR")
+    draw_all(browser)
+    shown = browser.evaluate(SHOWN)
+    first = f"query-{browser.evaluate('data.first'):03d}"
+    for name in ("backbone_components", "memory", f"{first}-maps", f"{first}-steps0", "merging"):
+        assert name in shown
+    panels = browser.evaluate(
+        "[...document.querySelectorAll('.view')].map(v => v.getBoundingClientRect().height)"
+    )
+    assert min(panels) > 20
+    assert browser.evaluate("document.querySelectorAll('rect.box').length") == 5 + 1
+    assert browser.evaluate("document.querySelectorAll('.missing').length") == 0
+    # Every picture that is shown can be decoded.
+    assert browser.evaluate(
+        "Promise.all(Object.values(data.figures).map(f => {"
+        "const i = new Image(); i.src = f.src;"
+        "return i.decode().then(() => i.naturalWidth === f.n * f.w); })).then(a => a.every(x => x))"
+    )
+
+
+def test_a_click_on_a_segment_shows_its_query(browser, opened):
+    opened("PanopticDETR")
+    draw_all(browser)
+    data = browser.evaluate("({w: map.w, h: map.h, of: [...map.of]})")
+    winners = np.array(data["of"]).reshape(data["h"], data["w"])
+    queries = np.unique(winners)
+    assert len(queries) > 1
+    for query in queries.tolist():
+        row, column = np.argwhere(winners == query)[0]
+        browser.click("#stage", (column + 0.5) / data["w"], (row + 0.5) / data["h"])
+        assert browser.evaluate("document.querySelector('#queries :checked').value") == str(query)
+        shown = browser.evaluate(SHOWN)
+        of_query = [name for name in shown if name.startswith("query")]
+        assert len(of_query) == 7
+        assert all(name.startswith(f"query-{query:03d}-") for name in of_query)
+        lit = browser.evaluate(LIT)
+        assert set(lit) == {query}
+        assert len(lit) >= 3  # its box, its row, its mask
+        assert f"Query {query} " in browser.evaluate("document.querySelector('#chosen').innerText")
+        # The picture is dark but for the query's pixels.
+        alpha = browser.evaluate(
+            "[...document.getElementById('light').getContext('2d')"
+            ".getImageData(0, 0, map.w, map.h).data].filter((x, i) => i % 4 === 3)"
+        )
+        assert ((np.array(alpha).reshape(winners.shape) == 0) == (winners == query)).all()
+
+
+def test_clicks_on_box_mask_and_row_choose_the_query(browser, opened):
+    opened("PanopticDETR")
+    draw_all(browser)
+    chosen = "document.querySelector('#queries :checked').value"
+    browser.click("button.panel[data-query='1']")
+    assert browser.evaluate(chosen) == "1"
+    assert browser.evaluate("document.querySelector('button.panel.lit').ariaPressed") == "true"
+    browser.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    browser.click("tr[data-query='4']")
+    assert browser.evaluate(chosen) == "4"
+    assert "does not pass" in browser.evaluate("document.querySelector('#chosen').innerText")
+    assert browser.evaluate("document.querySelectorAll('.missing').length") == 6
+    assert browser.evaluate("location.hash") == "#query=4"
+
+
+def test_the_keyboard_walks_through_the_queries(browser, opened):
+    opened("PanopticDETR")
+    order = browser.evaluate(
+        "[...document.querySelectorAll('#queries input')].map(i => Number(i.value))"
+    )
+    browser.evaluate("document.querySelector('#queries :checked').focus()")
+    browser.press("ArrowDown")
+    assert browser.evaluate("chosen") == order[1]
+    assert browser.evaluate("document.activeElement.value") == str(order[1])
+    browser.press("ArrowUp")
+    assert browser.evaluate("chosen") == order[0]
+
+
+def test_an_address_names_the_query(browser, opened):
+    _, path = opened("PanopticDETR")
+    browser.open("about:blank")
+    browser.open(path.as_uri() + "#query=3")
+    assert browser.evaluate("chosen") == 3
+    assert browser.evaluate("document.querySelector('#queries details').open")
+    browser.open("about:blank")
+    browser.open(path.as_uri() + "#query=77")
+    assert browser.evaluate("chosen") == browser.evaluate("data.first")
+
+
+@pytest.mark.parametrize("width", [320, 375, 768, 1300])
+def test_nothing_is_wider_than_the_window(browser, opened, width):
+    opened("PanopticDETR")
+    browser.command(
+        "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1,
+        mobile=width < 500,
+    )  # fmt: skip
+    draw_all(browser)
+    browser.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert browser.evaluate("document.documentElement.scrollWidth") <= width
+    browser.command("Emulation.clearDeviceMetricsOverride")
+
+
+def test_text_can_be_read_in_light_and_dark(browser, opened):
+    """Contrast of at least 4.5, as WCAG AA asks for."""
+    opened("PanopticDETR")
+    for scheme in ("light", "dark"):
+        scheme_of_media = [{"name": "prefers-color-scheme", "value": scheme}]
+        browser.command("Emulation.setEmulatedMedia", features=scheme_of_media)
+        text, back = (
+            browser.evaluate(f"getComputedStyle(document.querySelector('section')).{property}")
+            for property in ("color", "backgroundColor")
+        )
+        soft = browser.evaluate("getComputedStyle(document.querySelector('summary')).color")
+        accent = browser.evaluate("getComputedStyle(document.querySelector('.question')).color")
+        assert (luminance(back) < 0.2) == (scheme == "dark")
+        for color in (text, soft, accent):
+            low, high = sorted((luminance(color), luminance(back)))
+            assert (high + 0.05) / (low + 0.05) >= 4.5
+    browser.command("Emulation.setEmulatedMedia", features=[])
+
+
+def luminance(color: str) -> float:
+    channels = np.array([int(x) for x in re.findall(r"\d+", color)[:3]]) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def test_print_has_the_chosen_querys_figures(browser, opened):
+    opened("PanopticDETR")
+    browser.command("Page.printToPDF")
+    assert None not in browser.evaluate(SHOWN)
+    browser.command("Emulation.setEmulatedMedia", media="print")
+    display = "getComputedStyle(document.querySelector('#queries')).display"
+    assert browser.evaluate(display) == "none"
+    browser.command("Emulation.setEmulatedMedia", media="")
+
+
+def test_figures_wait_until_they_are_near(browser, opened):
+    opened("PanopticDETR")
+    assert None in browser.evaluate(SHOWN)
+    browser.evaluate("document.querySelector('#result').scrollIntoView()")
+    browser.evaluate(
+        "new Promise(done => { const wait = () => document.querySelector("
+        "'[data-figure=merging]').dataset.shown ? done() : requestAnimationFrame(wait); wait(); })"
+    )
+
+
+def test_boxes_alone_and_no_query_kept(browser, opened):
+    opened("DETR")
+    draw_all(browser)
+    x, y, *_ = browser.evaluate("data.queries[0].box")
+    browser.click("#stage", x, y)
+    assert browser.evaluate("data.queries[chosen].kept")
+    opened("PanopticDETR", threshold=1.0, with_truth=False)
+    draw_all(browser)
+    browser.click("#stage")
+    assert browser.evaluate("document.querySelectorAll('.missing').length") >= 5

@@ -1,0 +1,83 @@
+#!/usr/bin/env python
+"""Measure time, memory and agreement of DETR's variants, against a plain reference.
+
+Without options it is meant to take about ten minutes on two CPU cores. docs/benchmark.md says how
+it measures, and how to read what it writes: OUTPUT/benchmark.md and OUTPUT/benchmark.json.
+"""
+
+import argparse
+from pathlib import Path
+
+from tqdm import tqdm
+
+from detr_d2 import benchmark
+from detr_d2.engine.tools import run_tool
+
+CONFIG = "configs/COCO-PanopticSegmentation/panoptic_detr_R_50_joint.yaml"
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, required=True, help="folder of the results")
+    parser.add_argument("--config-file", default=CONFIG, help=f"a PanopticDETR ({CONFIG})")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(cpu)")
+    parser.add_argument("--threads", type=int, default=2, help="of PyTorch on the CPU (2)")
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        metavar="MODEL[+PRECISION][+compile]",
+        help="models reference, fast, panoptic-fpn; precisions tf32, bf16, fp16 "
+        "(reference fast fast+bf16 panoptic-fpn; on cuda all that there are)",
+    )
+    parser.add_argument(
+        "--works", nargs="+", choices=list(benchmark.WORKS), default=list(benchmark.WORKS)
+    )
+    parser.add_argument(
+        "--batch-sizes", nargs="+", type=int, help="of inference (1; on cuda 1 and 8)"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=30.0,
+        help="for each work, all its variants together; at least three rounds are made (30)",
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a reduced model on small images, to see that everything runs; its times say nothing",
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    variants = args.variants and tuple(map(benchmark.Variant.parse, args.variants))
+    chosen = {
+        "config_file": args.config_file,
+        "device": args.device,
+        "threads": args.threads,
+        "variants": variants or benchmark.default_variants(args.device),
+        "works": tuple(args.works),
+        "batch_sizes": tuple(args.batch_sizes or ((1,) if args.device == "cpu" else (1, 8))),
+    }
+    if args.quick:
+        settings = benchmark.quick(**chosen)
+    else:
+        settings = benchmark.Settings(**chosen, seconds=args.seconds)
+
+    rows: list[dict] = []
+    machine = benchmark.machine(args.device)
+    exactness = benchmark.check_exactness(settings)
+    for work in tqdm(benchmark.works_of(settings), desc="Measuring"):
+        found = benchmark.measure(work)
+        tqdm.write(benchmark.plain_text(found) + "\n")
+        rows += found
+    benchmark.write(args.output, rows, exactness, machine, settings)
+    print(benchmark.markdown(rows, exactness, machine, settings))
+    print(f"\nWritten to {args.output}/benchmark.md and benchmark.json.")
+
+
+if __name__ == "__main__":
+    run_tool(main)

@@ -1,0 +1,229 @@
+#!/usr/bin/env python
+"""Convert a dataset to COCO's panoptic format.
+
+Images stay where they are. OUTPUT gets panoptic_NAME.json and its PNGs in panoptic_NAME/, both
+complete or not at all. docs/own_data.md follows a dataset from here to a trained model.
+"""
+
+import argparse
+from pathlib import Path
+
+from detr_d2.data import preparation
+from detr_d2.data.parallel import available_processors
+from detr_d2.engine.tools import run_tool
+from detr_d2.errors import UserError
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    formats = parser.add_subparsers(dest="format", required=True, metavar="FORMAT")
+    _add_instances(formats)
+    _add_labels(formats)
+    _add_masks(formats)
+    _add_panoptic(formats)
+    return parser.parse_args()
+
+
+def _add_format(formats, name: str, description: str) -> argparse.ArgumentParser:
+    parser = formats.add_parser(name, help=description, description=description)
+    parser.add_argument("--image-root", type=Path, required=True, help="folder of the images")
+    parser.add_argument("--output", type=Path, required=True, help="folder that is written to")
+    parser.add_argument("--name", default="train", help="of the new dataset (default: train)")
+    parser.add_argument(
+        "--list", type=Path, help="text file of the images to convert, relative to --image-root"
+    )
+    parser.add_argument("--limit", type=int, help="convert the first images only")
+    parser.add_argument(
+        "--val-share",
+        type=float,
+        help="part of the images, such as 0.2, that becomes a dataset of its own: the datasets are "
+        "then train and val, and --name is not used",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of --val-share (default: 0)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=available_processors(),
+        help="processes (default: %(default)s, the processors); the result is the same",
+    )
+    return parser
+
+
+def _add_instances(formats) -> None:
+    parser = _add_format(
+        formats,
+        "instances",
+        "COCO's instances JSON, polygons or run-length masks. Instances become things; where they "
+        "overlap, crowd regions lie below and smaller ones over larger ones.",
+    )
+    parser.add_argument("--instances-json", type=Path, required=True)
+    parser.add_argument(
+        "--stuff-root",
+        type=Path,
+        help="folder of label maps, named as the images but with .png, for the stuff where no "
+        "instance is",
+    )
+    parser.add_argument("--stuff-categories", type=Path, help="what is in them, as --categories")
+    parser.add_argument(
+        "--background",
+        default="",
+        help="name of a stuff class for all pixels that are left (default: they are VOID)",
+    )
+    parser.set_defaults(convert=_from_instances)
+
+
+def _add_labels(formats) -> None:
+    parser = _add_format(
+        formats,
+        "labels",
+        "Label maps, one class a pixel, with instance maps beside them or without (Cityscapes, "
+        "CamVid).",
+    )
+    parser.add_argument("--label-root", type=Path, required=True, help="folder of the label maps")
+    parser.add_argument(
+        "--categories",
+        type=Path,
+        required=True,
+        help='JSON: [{"id": 9, "name": "car", "isthing": 1, "label": 26}, ...]; label, a value in '
+        "the maps or a list of them, is the id where it is not given; other values are VOID",
+    )
+    parser.add_argument(
+        "--image-ending",
+        default="",
+        help="of the image names, such as _leftImg8bit.png (default: the suffix)",
+    )
+    parser.add_argument(
+        "--label-ending",
+        default=".png",
+        help="that stands for it in names of label maps, such as _gtFine_labelIds.png (default: "
+        "%(default)s)",
+    )
+    parser.add_argument("--instance-root", type=Path, help="folder of the instance maps")
+    parser.add_argument(
+        "--instance-ending",
+        default=".png",
+        help="in names of instance maps, such as _gtFine_instanceIds.png (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--crowd-below",
+        type=int,
+        default=1,
+        help="instance numbers below it are of no single object, and become one crowd region a "
+        "class; 1000 in Cityscapes (default: 1)",
+    )
+    parser.add_argument(
+        "--connected-things",
+        type=int,
+        metavar="PIXELS",
+        help="without instance maps: things are connected regions of at least this many pixels, "
+        "smaller ones are VOID",
+    )
+    parser.set_defaults(convert=_from_labels)
+
+
+def _add_masks(formats) -> None:
+    parser = _add_format(
+        formats,
+        "masks",
+        "A folder of masks for each image: MASKS/a/car_1.png or MASKS/a/car/1.png is a car of "
+        "image a.jpg; pixels that are not 0 are of it. Where things overlap, smaller ones lie over "
+        "larger ones.",
+    )
+    parser.add_argument("--mask-root", type=Path, required=True, help="folder of the masks")
+    parser.add_argument("--stuff", nargs="*", default=[], help="classes that are stuff")
+    parser.add_argument("--category", default="", help="the class of all masks")
+    parser.set_defaults(convert=_from_masks)
+
+
+def _add_panoptic(formats) -> None:
+    parser = _add_format(
+        formats,
+        "panoptic",
+        "COCO panoptic data itself: a part of it, other splits, other classes. Classes that are "
+        "not kept become VOID.",
+    )
+    parser.add_argument("--panoptic-root", type=Path, required=True, help="folder of the PNGs")
+    parser.add_argument("--panoptic-json", type=Path, required=True)
+    parser.add_argument("--keep", nargs="*", default=[], metavar="CLASS", help="only these")
+    parser.add_argument("--drop", nargs="*", default=[], metavar="CLASS", help="all but these")
+    parser.add_argument("--merge", nargs="*", default=[], metavar="NEW=A,B", help="A and B to NEW")
+    parser.add_argument("--rename", nargs="*", default=[], metavar="OLD=NEW")
+    parser.set_defaults(convert=_from_panoptic)
+
+
+def _from_instances(args) -> preparation.Source:
+    if (args.stuff_root is None) != (args.stuff_categories is None):
+        raise UserError("--stuff-root and --stuff-categories belong together: give both.")
+    return preparation.from_instances(
+        args.image_root,
+        args.instances_json,
+        args.stuff_root,
+        args.stuff_categories,
+        args.background,
+    )
+
+
+def _from_labels(args) -> preparation.Source:
+    objects = None
+    if args.instance_root is not None:
+        ending = preparation.Ending(args.image_ending, args.instance_ending)
+        objects = preparation.Objects(args.instance_root, ending, args.crowd_below)
+    elif args.connected_things is not None:
+        objects = preparation.Objects(least_area=args.connected_things)
+    ending = preparation.Ending(args.image_ending, args.label_ending)
+    return preparation.from_label_maps(
+        args.image_root, args.label_root, args.categories, ending, objects
+    )
+
+
+def _from_masks(args) -> preparation.Source:
+    return preparation.from_mask_folders(
+        args.image_root, args.mask_root, tuple(args.stuff), args.category
+    )
+
+
+def _from_panoptic(args) -> preparation.Source:
+    classes = preparation.Classes(
+        keep=tuple(args.keep),
+        drop=tuple(args.drop),
+        merge={new: tuple(parts.split(",")) for new, parts in map(_pair, args.merge)},
+        rename=dict(map(_pair, args.rename)),
+    )
+    return preparation.from_panoptic(
+        args.image_root, args.panoptic_root, args.panoptic_json, classes
+    )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    first, equals, second = text.partition("=")
+    if not (first and equals and second):
+        raise UserError(f"{text} is not of the form A=B.")
+    return first, second
+
+
+def main() -> None:
+    args = parse_args()
+    source = args.convert(args)
+    if args.list:
+        source = source.only(preparation.read_list(args.list))
+    source = source.first(args.limit)
+    splits = source.split(args.val_share, args.seed) if args.val_share else {args.name: source}
+    for name in splits:
+        preparation.check_is_new(args.output, name)
+    for name, part in splits.items():
+        remarks = preparation.write_panoptic(part, args.output, name, args.workers)
+        folder, json_file = preparation.panoptic_paths(args.output, name)
+        for remark, count in sorted(remarks.items()):
+            print(f"{count} {remark}.")
+        print(f"Wrote {len(part.pictures)} images, {len(part.categories)} classes: {json_file}")
+        print("Now check it:")
+        print(
+            f"  python tools/validate_dataset.py --image-root {args.image_root} "
+            f"--panoptic-root {folder} --panoptic-json {json_file}"
+        )
+
+
+if __name__ == "__main__":
+    run_tool(main)
