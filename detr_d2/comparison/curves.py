@@ -1,15 +1,12 @@
 """How training went, from the metrics.json that Detectron2's training loop writes."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")
 from matplotlib.figure import Figure
 
+from ..engine.training_curves import read_curves
 from .candidates import Candidate
 
 _SMOOTH_OVER = 15  # logged losses
@@ -46,44 +43,27 @@ def history_of(candidate: Candidate) -> History | None:
 
 
 def _append(history: History, path: Path, batch: int) -> History:
-    metrics = read_metrics(path)
-    trained = [(i, m) for i, m in metrics if "total_loss" in m]
+    curves = read_curves(path)
+    times, losses = curves.get("time", []), curves.get("total_loss", [])
     # The logged time of an iteration is the median since the line before.
-    done = np.array([0, *(i + 1 for i, _ in trained)])
-    spent = np.cumsum([0.0, *(m.get("time", 0.0) for _, m in trained)] * np.diff(done, prepend=0))
-    images = history.images + done * batch
+    done = np.array([0, *(iteration + 1 for iteration, _ in times)])
+    spent = history.seconds + np.cumsum(np.diff(done, prepend=0) * [0, *(t for _, t in times)])
 
-    losses = [m["total_loss"] for _, m in trained]
-    qualities = []
-    for iteration, m in metrics:
-        if "panoptic_seg/PQ" in m:
-            seen = np.interp(iteration + 1, done, images)
-            seconds = history.seconds + np.interp(iteration + 1, done, spent)
-            qualities.append((int(seen), float(seconds) / 3600, m["panoptic_seg/PQ"]))
+    def images_after(iteration: int) -> int:
+        # The last evaluation has the number of an iteration that there was not.
+        return history.images + min(iteration + 1, int(done[-1])) * batch
+
     return History(
         iterations=history.iterations + int(done[-1]),
-        images=int(images[-1]),
-        seconds=history.seconds + float(spent[-1]),
-        losses=[*history.losses, *zip(images[1:].tolist(), losses)],
-        qualities=[*history.qualities, *qualities],
+        images=history.images + int(done[-1]) * batch,
+        seconds=float(spent[-1]),
+        losses=[*history.losses, *((images_after(i), loss) for i, loss in losses)],
+        qualities=history.qualities
+        + [
+            (images_after(i), float(np.interp(i + 1, done, spent)) / 3600, pq)
+            for i, pq in curves.get("panoptic_seg/PQ", [])
+        ],
     )
-
-
-def read_metrics(path: Path) -> list[tuple[int, dict]]:
-    """(iteration, metrics) ascending; of an iteration that was run again, the last run.
-
-    Evaluations are written after the iterations that followed them, and the last one has the
-    number of an iteration that there was not.
-    """
-    merged: dict[int, dict] = {}
-    for line in path.read_text().splitlines():
-        metrics = json.loads(line)
-        iteration = int(metrics["iteration"])
-        if "total_loss" in metrics:
-            # A resumed training starts before the end of what was logged.
-            merged = {i: m for i, m in merged.items() if i < iteration}
-        merged[iteration] = {**merged.get(iteration, {}), **metrics}
-    return sorted(merged.items())
 
 
 def draw_curves(histories: dict[str, History]) -> Figure:
