@@ -1,14 +1,12 @@
 """How training went, from the metrics.json that Detectron2's training loop writes."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
+import numpy as np
 from matplotlib.figure import Figure
 
+from ..engine.training_curves import read_curves
 from .candidates import Candidate
 
 _SMOOTH_OVER = 15  # logged losses
@@ -45,30 +43,27 @@ def history_of(candidate: Candidate) -> History | None:
 
 
 def _append(history: History, path: Path, batch: int) -> History:
-    losses, qualities = list(history.losses), list(history.qualities)
-    last, images, seconds = -1, history.images, history.seconds
-    for iteration, metrics in read_metrics(path):
-        images = history.images + (iteration + 1) * batch
-        # The logged time of an iteration is the median since the last line.
-        seconds += metrics.get("time", 0.0) * (iteration - last)
-        last = iteration
-        if "total_loss" in metrics:
-            losses.append((images, metrics["total_loss"]))
-        if "panoptic_seg/PQ" in metrics:
-            qualities.append((images, seconds / 3600, metrics["panoptic_seg/PQ"]))
-    return History(history.iterations + last + 1, images, seconds, losses, qualities)
+    curves = read_curves(path)
+    times, losses = curves.get("time", []), curves.get("total_loss", [])
+    # The logged time of an iteration is the median since the line before.
+    done = np.array([0, *(iteration + 1 for iteration, _ in times)])
+    spent = history.seconds + np.cumsum(np.diff(done, prepend=0) * [0, *(t for _, t in times)])
 
+    def images_after(iteration: int) -> int:
+        # The last evaluation has the number of an iteration that there was not.
+        return history.images + min(iteration + 1, int(done[-1])) * batch
 
-def read_metrics(path: Path) -> list[tuple[int, dict]]:
-    """(iteration, metrics) ascending; of an iteration that was run again, the last run."""
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    merged: dict[int, dict] = {}
-    for metrics in lines:
-        iteration = int(metrics["iteration"])
-        # A resumed training starts before the end of what was logged.
-        merged = {i: m for i, m in merged.items() if i <= iteration}
-        merged[iteration] = {**merged.get(iteration, {}), **metrics}
-    return sorted(merged.items())
+    return History(
+        iterations=history.iterations + int(done[-1]),
+        images=history.images + int(done[-1]) * batch,
+        seconds=float(spent[-1]),
+        losses=[*history.losses, *((images_after(i), loss) for i, loss in losses)],
+        qualities=history.qualities
+        + [
+            (images_after(i), float(np.interp(i + 1, done, spent)) / 3600, pq)
+            for i, pq in curves.get("panoptic_seg/PQ", [])
+        ],
+    )
 
 
 def draw_curves(histories: dict[str, History]) -> Figure:

@@ -3,13 +3,13 @@
 import base64
 import html
 import io
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ..engine.tools import written_beside
 from .tables import Table
 
 _STYLE = """
@@ -66,10 +66,8 @@ def write_report(folder: Path, title: str, sections: list[Section]) -> tuple[Pat
     Returns:
         The two files.
     """
-    pictures = folder / "pictures"
-    pictures.mkdir(parents=True, exist_ok=True)
     for picture in (p for section in sections for p in section.pictures):
-        _write(pictures / f"{picture.name}{picture.suffix}", picture.content)
+        _write(folder / "pictures" / f"{picture.name}{picture.suffix}", picture.content)
     markdown, page = folder / "report.md", folder / "report.html"
     _write(markdown, as_markdown(title, sections).encode())
     _write(page, as_html(title, sections).encode())
@@ -77,9 +75,8 @@ def write_report(folder: Path, title: str, sections: list[Section]) -> tuple[Pat
 
 
 def _write(path: Path, content: bytes) -> None:
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_bytes(content)
-    os.replace(unfinished, path)
+    with written_beside(path) as unfinished:
+        unfinished.write_bytes(content)
 
 
 def as_markdown(title: str, sections: list[Section]) -> str:
@@ -94,9 +91,11 @@ def as_markdown(title: str, sections: list[Section]) -> str:
 
 
 def _markdown_table(table: Table) -> str:
-    lines = [table.headers, ["---", *("---:" for _ in table.headers[1:])]]
-    for row, best in zip(table.rows, table.best):
-        title, *values = (text.replace("|", "\\|") for text in row)
+    headers, *rows = (
+        [text.replace("|", "\\|") for text in row] for row in [table.headers, *table.rows]
+    )
+    lines = [headers, ["---", *("---:" for _ in headers[1:])]]
+    for (title, *values), best in zip(rows, table.best):
         lines.append([title, *(f"**{v}**" if n == best else v for n, v in enumerate(values))])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

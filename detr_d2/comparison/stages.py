@@ -15,6 +15,7 @@ from detectron2.utils.env import seed_all_rng
 from ..checkpoint import Checkpointer
 from ..checkpoint.files import weights_file
 from ..engine import Trainer
+from ..engine.tools import written_beside
 from ..evaluation import build_evaluator
 from .candidates import Candidate
 from .cost import measure_cost
@@ -92,8 +93,6 @@ def _once(path: Path, of: dict, work: Callable[[], dict]) -> dict:
             logger.info("%s: done already.", path)
             return kept["results"]
     results = work()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.write_text(json.dumps({"of": of, "results": results}, indent=1))
-    os.replace(unfinished, path)
+    with written_beside(path) as unfinished:
+        unfinished.write_text(json.dumps({"of": of, "results": results}, indent=1))
     return results

@@ -59,7 +59,8 @@ def _average_precision(results: dict[str, dict]) -> Table:
     for task, kind in {"bbox": "box", "segm": "mask"}.items():
         for key in ("AP", "AP50", "AP75", "APs", "APm", "APl"):
             values = [result.get(task, {}).get(key) for result in results.values()]
-            rows.append((f"{kind} {key}", values))
+            if any(value is not None for value in values):
+                rows.append((f"{kind} {key}", values))
     return _percent_table(list(results), rows)
 
 

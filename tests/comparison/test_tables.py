@@ -47,7 +47,7 @@ def test_costs():
     table = cost_table(costs, {"a": history, "b": None})
     rows = {title: values for title, *values in table.rows}
     assert rows["parameters (millions)"] == ["2.50", "2.50"]
-    assert rows["multiply-adds (10^9)"] == ["0.300", "0.300"]
+    assert rows["multiply-adds an image (10^9)"] == ["0.300", "0.300"]
     assert rows["time an image (ms)"] == ["20.0", "10.0"]
     assert rows["peak memory (MiB)"] == ["2", "2"]
     assert rows["training: images seen"] == ["8,000", "-"]
