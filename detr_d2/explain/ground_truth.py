@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..data.panoptic_map import boxes_of_segments, number_segments, read_panoptic_png
+from ..evaluation.panoptic_quality import match_segments
 from ..modeling.boxes import relative_cxcywh
 from ..modeling.matcher import HungarianMatcher, Targets, matching_cost
 from .image_trace import ImageTrace
@@ -103,44 +104,23 @@ def verdicts(predicted: Tensor, segments_info: list[dict], truth: GroundTruth) -
     Args:
         predicted: (H', W') int32 ids from 1, in the order of `segments_info`; 0 = VOID.
     """
-    num_truth, num_predicted = len(truth.classes), len(segments_info)
-    shared = _shared_pixels(truth.segment_map, predicted.cpu().numpy(), num_truth, num_predicted)
-    labels = np.array([info["category_id"] for info in segments_info], dtype=np.int64)
-    iou = _same_class_iou(shared, truth.classes, labels)
-    of_truth = [(t, None if truth.is_crowd[t] else _best(iou[t])) for t in range(num_truth)]
-
-    found: list[Verdict] = []
-    taken = set()
-    for t, best in of_truth:
-        if best is None:
-            found.append(Verdict("ignored", t, None, 0.0))
-        elif best[1] > 0.5:
-            found.append(Verdict("hit", t, best[0] + 1, best[1]))
-            taken.add(best[0])
-        else:
-            found.append(Verdict("miss", t, None, best[1]))
-    candidates = np.where(truth.is_crowd[:, None], 0.0, iou)
-    for p in set(range(num_predicted)) - taken:
-        crowd = truth.is_crowd & (truth.classes == labels[p])
-        excused = shared[0, p + 1] + shared[1:, p + 1][crowd].sum()
-        ignored = excused > 0.5 * shared[:, p + 1].sum()
-        verdict = "ignored" if ignored else "false alarm"
-        found.append(Verdict(verdict, None, p + 1, _best(candidates[:, p])[1]))
+    truth_infos = [
+        {"id": t + 1, "category_id": label, "iscrowd": crowd}
+        for t, (label, crowd) in enumerate(zip(truth.classes.tolist(), truth.is_crowd.tolist()))
+    ]
+    match = match_segments(
+        truth.segment_map, truth_infos, predicted.cpu().numpy(), segments_info, "the image"
+    )
+    same_class = match.truth.categories[:, None] == match.found.categories
+    iou = np.where(same_class & ~match.truth.crowd[:, None], match.iou, 0.0)
+    found = []
+    for row, id_ in enumerate(match.truth.ids.tolist()):
+        hit = match.hits[row].nonzero()[0]
+        verdict = "hit" if len(hit) else "miss" if match.missed[row] else "ignored"
+        predicted_id = int(match.found.ids[hit[0]]) if len(hit) else None
+        found.append(Verdict(verdict, id_ - 1, predicted_id, iou[row].max(initial=0.0)))
+    for column in (~match.hits.any(0)).nonzero()[0]:
+        verdict = "false alarm" if match.false[column] else "ignored"
+        best = iou[:, column].max(initial=0.0)
+        found.append(Verdict(verdict, None, int(match.found.ids[column]), best))
     return found
-
-
-def _shared_pixels(truth: np.ndarray, predicted: np.ndarray, t: int, p: int) -> np.ndarray:
-    """(T + 1, P + 1): pixels that each pair of segments shares; row and column 0 are VOID."""
-    pairs = truth.astype(np.int64) * (p + 1) + predicted
-    return np.bincount(pairs.ravel(), minlength=(t + 1) * (p + 1)).reshape(t + 1, p + 1)
-
-
-def _same_class_iou(shared: np.ndarray, classes: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(T, P), 0 where classes differ; pixels that are VOID in the ground truth do not count."""
-    overlap = shared[1:, 1:]
-    union = shared[1:].sum(1)[:, None] + shared[1:, 1:].sum(0) - overlap
-    return np.where(classes[:, None] == labels, overlap / np.maximum(union, 1), 0.0)
-
-
-def _best(iou: np.ndarray) -> tuple[int, float]:
-    return (int(iou.argmax()), float(iou.max())) if len(iou) else (-1, 0.0)

@@ -1,8 +1,8 @@
 """All tensors of a forward pass, recorded from outside: the model's code knows nothing of it.
 
-Modules are watched by hooks, and `preprocess`, `encode`, `predict` and `masks`, the public methods
-of the meta-archs, by wrappers that are taken off again. Both only read, so the results are the same
-to the bit.
+Modules are watched by hooks, and `preprocess`, `encode`, `predict` and `masks_in_chunks`, public
+methods of the meta-archs, by wrappers that are taken off again. Both only read, so the results are
+the same to the bit.
 """
 
 import re
@@ -40,8 +40,13 @@ def trace(
         their `output`.
 
     Raises:
-        UserError: where the model is in training mode.
+        UserError: where the model is in training mode, or no DETR.
     """
+    if not isinstance(model, DETR):
+        raise UserError(
+            f"MODEL.META_ARCHITECTURE {type(model).__name__} cannot be traced: give DETR or "
+            "PanopticDETR."
+        )
     if model.training:
         raise UserError("The model is in training mode, which gives losses: call model.eval().")
     passes: list[_Pass] = []
@@ -67,8 +72,8 @@ class _Pass:
         layers: those of the encoder's and decoder's layers, in the order of computation; None keeps
             the place of an attention.
         attentions: (module, queries (B, Q, d), keys (B, S, d), padding (B, S) or None).
-        maps: what the module of the attention maps gave since `masks` was last done.
-        masked: of each image, for each call of `masks`, (query numbers, maps, mask logits).
+        maps: what the module of the attention maps gave, chunk by chunk.
+        masked: of each image (query numbers, maps, mask logits).
     """
 
     inputs: list[dict]
@@ -76,7 +81,7 @@ class _Pass:
     layers: dict[str, Tensor | None] = field(default_factory=dict)
     attentions: dict[str, tuple] = field(default_factory=dict)
     maps: list[Tensor] = field(default_factory=list)
-    masked: list[list[tuple]] = field(default_factory=list)
+    masked: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
 
     def of_image(self, model: DETR, row: int, output: dict, threshold: float) -> ImageTrace:
         batched = {
@@ -90,9 +95,8 @@ class _Pass:
         tensors["scores"], tensors["classes"] = classify(tensors["logits"])
         tensors["kept"] = is_confident(tensors["logits"], threshold)
         if isinstance(model, PanopticDETR):
-            columns = zip(*self.masked[row])
             names = ("mask_queries", "maps", "mask_logits")
-            tensors.update({name: torch.cat(parts) for name, parts in zip(names, columns)})
+            tensors.update(zip(names, self.masked[row]))
         attentions = {
             name: Attention(module, queries[row], keys[row], None if pad is None else pad[row])
             for name, (module, queries, keys, pad) in self.attentions.items()
@@ -127,7 +131,6 @@ def _watch(model: DETR, passes: list[_Pass], watched: ExitStack) -> None:
 
     def preprocessed(arguments, images):
         passes.append(_Pass(list(arguments[0]), {"image": _copy(images.tensor)}))
-        passes[-1].masked = [[] for _ in arguments[0]]
 
     def encoded(arguments, encoded):
         batch = len(encoded.memory)
@@ -143,13 +146,11 @@ def _watch(model: DETR, passes: list[_Pass], watched: ExitStack) -> None:
         passes[-1].tensors.update(logits=_copy(prediction[0]), boxes=_copy(prediction[1]))
 
     def masked(arguments, mask_logits):
-        queries, recorded = arguments[1], passes[-1]
-        counts = [len(rows) for rows in queries]
-        maps = torch.cat(recorded.maps)
-        recorded.maps = []
-        parts = zip(queries, maps.split(counts), _copy(mask_logits).split(counts))
-        for image, part in zip(recorded.masked, parts):
-            image.append(part)
+        chosen, recorded = arguments[1], passes[-1]
+        counts = chosen.sum(1).tolist()
+        maps = torch.cat(recorded.maps)  # of all chunks
+        queries = [rows.nonzero()[:, 0] for rows in chosen]
+        recorded.masked = list(zip(queries, maps.split(counts), _copy(mask_logits).split(counts)))
 
     def positioned(module, arguments, keywords, positions):
         batch = len(passes[-1].inputs)
@@ -161,7 +162,7 @@ def _watch(model: DETR, passes: list[_Pass], watched: ExitStack) -> None:
     methods = {"preprocess": preprocessed, "encode": encoded, "predict": predicted}
     hooks = [(model.position_encoding, positioned), *_transformer_hooks(model, passes)]
     if isinstance(model, PanopticDETR):
-        methods["masks"] = masked
+        methods["masks_in_chunks"] = masked
         hooks.append((model.bbox_attention, mapped))
     for name, record in methods.items():
         watched.enter_context(_wrapped(model, name, record))

@@ -210,3 +210,18 @@ def test_predictor_takes_one_image_or_several(trained, shapes):
     assert predictor([]) == []
     with pytest.raises(UserError, match="float32"):
         predictor(image.astype(np.float32))
+
+
+def test_an_image_is_explained(shapes, tmp_path):
+    config = "configs/Shapes-PanopticSegmentation/panoptic_detr_demo.yaml"
+    arguments = ("--config-file", config, "--output", tmp_path)
+    dataset = ("--dataset", "shapes_panoptic_val", "--index")
+    assert "index.html" in run("explain", *arguments, *dataset, 1)
+    assert (tmp_path / "index.html").stat().st_size > 50_000
+    assert (tmp_path / "figures" / "panoptic.png").exists()
+    content = json.loads((tmp_path / "trace.json").read_text())
+    assert content["image"] == "000001.jpg"
+    assert {"memory", "maps", "panoptic_seg"} <= {row["name"] for row in content["tensors"]}
+    assert "give --index 0 to 5" in run("explain", *arguments, *dataset, 6, code=1)
+    text = run("explain", "--config-file", FPN_CONFIG, *arguments[2:], *dataset, 1, *TINY, code=1)
+    assert "PanopticFPN cannot be traced" in text

@@ -94,10 +94,9 @@ class Browser:
 
     def open(self, address: str | Path) -> None:
         """Open a page and wait until it is loaded."""
-        if isinstance(address, Path) or "://" not in address:
-            address = Path(address).resolve().as_uri()
         self._events.clear()
-        self.command("Page.navigate", url=address)
+        url = address.as_uri() if isinstance(address, Path) else address
+        self.command("Page.navigate", url=url)
         while not any(event["method"] == "Page.loadEventFired" for event in self._events):
             self._receive()
 

@@ -42,9 +42,11 @@ def assert_identical(a, b):
     torch.testing.assert_close(plain(a), plain(b), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("masks_on", [True, False])
-def test_results_are_identical_and_nothing_stays_on_the_model(model, inputs, masks_on):
-    model.instance_masks_on = masks_on
+@pytest.mark.parametrize("masks_on, masks_per_chunk", [(True, 100), (True, 2), (False, 3)])
+def test_results_are_identical_and_nothing_stays_on_the_model(
+    model, inputs, masks_on, masks_per_chunk
+):
+    model.instance_masks_on, model.masks_per_chunk = masks_on, masks_per_chunk
     before = model(inputs)
     attributes = set(vars(model))
     traced = trace(model, inputs)
@@ -74,13 +76,17 @@ def test_nothing_stays_on_a_model_that_fails(model):
     assert not any(m._forward_hooks for m in model.modules())
 
 
-def test_a_model_in_training_is_refused(model, inputs):
+def test_a_model_in_training_or_of_another_kind_is_refused(model, inputs):
     with pytest.raises(UserError, match="eval"):
         trace(model.train(), inputs)
+    with pytest.raises(UserError, match="Linear"):
+        trace(torch.nn.Linear(1, 1), inputs)
 
 
-def test_each_image_of_a_batch_has_its_own_tensors(model, inputs):
+@pytest.mark.parametrize("masks_per_chunk", [100, 3])
+def test_each_image_of_a_batch_has_its_own_tensors(model, inputs, masks_per_chunk):
     """Images of one size share a pass; also where one dict is given twice."""
+    model.masks_per_chunk = masks_per_chunk
     inputs = [*inputs, inputs[0]]
     for image, traced in zip(inputs, trace(model, inputs)):
         (alone,) = trace(model, [image])
