@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 from detectron2.data import MetadataCatalog
+from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
 
 from detr_d2.drawing import draw_frame, draw_prediction, side_by_side
@@ -67,6 +68,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> int:
     args = parse_args()
+    setup_logger(name="detr_d2")
     cfg = setup_cfg(args.config_file, args.opts)
     metadata = MetadataCatalog.get((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)[0])
     if args.video is not None or args.camera is not None:

@@ -106,10 +106,25 @@ class Checkpointer(DetectionCheckpointer):
         self.model.load_state_dict(fitted.weights, strict=False)
         if table := report.table(fitted, weights, model):
             logger.warning("Checkpoint and model differ:\n%s", table)
+        _warn_of_other_architecture(source.about, self.about)
         return _IncompatibleKeys(fitted.missing, fitted.unexpected, fitted.wrong_shape)
 
     def _log_incompatible_keys(self, incompatible: _IncompatibleKeys) -> None:
         pass  # logged as one table already
+
+
+def _warn_of_other_architecture(theirs: About, ours: About) -> None:
+    """Weights fit these in names and shapes, and give other results all the same."""
+    keys = {"dilation": "MODEL.RESNETS.RES5_DILATION", "num_heads": "MODEL.DETR.NHEADS"}
+    for name, key in keys.items():
+        of_checkpoint, of_model = getattr(theirs, name), getattr(ours, name)
+        if None not in (of_checkpoint, of_model) and of_checkpoint != of_model:
+            logger.warning(
+                "The checkpoint's model has %s %s, this one has %s: its weights fit, but give "
+                "other results here. Take the configuration that they were trained with, or "
+                "correct %s.",
+                *(name, of_checkpoint, of_model, key),
+            )
 
 
 def fit_class_head(

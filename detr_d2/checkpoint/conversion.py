@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from detectron2.utils.file_io import PathManager
 from safetensors.torch import save_file
 
 from ..errors import UserError
@@ -42,7 +41,7 @@ def convert(source: str, target: str, to: str, half: bool = False, dc5: bool = F
     """
     if os.path.exists(target):
         raise UserError(f"{target} exists: remove it, or choose another name.")
-    checkpoint = read_checkpoint(PathManager.get_local_path(source))
+    checkpoint = read_checkpoint(source)
     if HEAD[0] not in checkpoint.weights:
         raise UserError(f"{source} holds a {checkpoint.format}, not a DETR: name another file.")
     _log_what_is_left_out(checkpoint)

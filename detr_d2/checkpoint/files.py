@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from detectron2.utils.file_io import PathManager
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
@@ -20,13 +21,17 @@ _OLD_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 
 
 def weights_file(path: str) -> str:
-    """`path`, a file or URL, or the file with the weights where it is a Hugging Face folder.
+    """The file with the weights, on this machine.
+
+    Args:
+        path: a file, a URL, which is downloaded if it was not before, or a Hugging Face folder.
 
     Raises:
         UserError: where there is none.
     """
+    path = _downloaded(path) if "://" in path else path
     folder = Path(path)
-    if not folder.exists() and "://" not in path:
+    if not folder.exists():
         raise UserError(f"There is no file {path}: check MODEL.WEIGHTS, or the path given.")
     if not folder.is_dir():
         return path
@@ -37,6 +42,16 @@ def weights_file(path: str) -> str:
         f"{path} is a folder without {' or '.join(HUGGINGFACE_WEIGHTS)}: name a file of weights, "
         "or a folder that Hugging Face's save_pretrained wrote in one piece."
     )
+
+
+def _downloaded(url: str) -> str:
+    try:
+        return PathManager.get_local_path(url)
+    except OSError as error:
+        raise UserError(
+            f"{url} was not downloaded ({error}): check the address and the network, or download "
+            "it elsewhere and name the file."
+        ) from error
 
 
 def read(path: str) -> dict[str, Any]:

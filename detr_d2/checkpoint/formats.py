@@ -58,7 +58,7 @@ def read_checkpoint(path: str) -> Checkpoint:
     """Read a checkpoint of any format that the project knows.
 
     Args:
-        path: a file, or a Hugging Face folder.
+        path: a file or URL, or a Hugging Face folder.
 
     Raises:
         UserError: where it cannot be read or holds no weights.

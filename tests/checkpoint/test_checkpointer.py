@@ -219,6 +219,19 @@ def test_what_does_not_fit_is_listed(tmp_path, caplog):
     assert not any("missing" in x for x in lines)
 
 
+def test_another_architecture_of_the_same_shapes_is_said(tmp_path, caplog):
+    """A DC5 and another number of heads fit any model, but their results do not."""
+    content = official(small_model(BOXES)[0], panoptic=False, num_rows=92)
+    content["args"] = argparse.Namespace(dilation=True, nheads=4)
+    torch.save(content, tmp_path / "detr.pth")
+    load(tmp_path / "detr.pth", BOXES)
+    assert "has dilation True, this one has False" in caplog.text
+    assert "has num_heads 4, this one has 8" in caplog.text
+    caplog.clear()
+    load(tmp_path / "detr.pth", BOXES, {"MODEL.RESNETS.RES5_DILATION": 2, "MODEL.DETR.NHEADS": 4})
+    assert not caplog.text
+
+
 def test_nothing_fits(tmp_path):
     torch.save({"net.weight": torch.zeros(1)}, tmp_path / "other.pth")
     model, cfg = small_model()

@@ -1,10 +1,13 @@
 import json
+import threading
+from functools import partial
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from detr_d2.checkpoint.files import read
+from detr_d2.checkpoint.files import read, weights_file
 from detr_d2.errors import UserError
 
 
@@ -30,3 +33,30 @@ def test_other_files_are_refused(tmp_path):
     (tmp_path / "text").write_text("weights")
     with pytest.raises(UserError, match="text is no file of weights that the project knows"):
         read(str(tmp_path / "text"))
+
+
+@pytest.fixture
+def address(tmp_path, monkeypatch):
+    """Where a server on this machine serves the folder "served"."""
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "downloads"))
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_addresses_are_downloaded(tmp_path, address):
+    save_file({"a": torch.arange(3)}, tmp_path / "served" / "weights.pth")
+    file = weights_file(f"{address}/weights.pth")
+    assert file.startswith(str(tmp_path / "downloads"))
+    assert torch.equal(read(file)["a"], torch.arange(3))
+
+
+def test_what_cannot_be_downloaded_is_said_in_one_sentence(address):
+    with pytest.raises(UserError, match=r"nothing\.pth was not downloaded .*404.* name the file"):
+        weights_file(f"{address}/nothing.pth")
+    with pytest.raises(UserError, match=r"There is no file nonsense://a\.pth"):
+        weights_file("nonsense://a.pth")
