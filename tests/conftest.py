@@ -1,12 +1,14 @@
 """Datasets are looked for in a folder of the tests' own, never in the user's."""
 
 import json
+import logging
 import os
 import tempfile
 from itertools import pairwise
 from pathlib import Path
 
-os.environ["DETECTRON2_DATASETS"] = tempfile.mkdtemp(prefix="detr_d2_tests_")
+_datasets = tempfile.TemporaryDirectory(prefix="detr_d2_tests_")  # removed at the end
+os.environ["DETECTRON2_DATASETS"] = _datasets.name
 
 import numpy as np
 import pytest
@@ -28,6 +30,13 @@ PHOTOGRAPHS = REPOSITORY.parent / "shared" / "data"
 def same_random_numbers():
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def logs_reach_pytest():
+    """Tools that run within a test set up logging, which keeps messages from `caplog` for good."""
+    yield
+    logging.getLogger("detr_d2").propagate = True
 
 
 @pytest.fixture(scope="session")
