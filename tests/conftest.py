@@ -3,12 +3,12 @@
 import json
 import logging
 import os
+import shutil
 import tempfile
 from itertools import pairwise
 from pathlib import Path
 
-_datasets = tempfile.TemporaryDirectory(prefix="detr_d2_tests_")  # removed at the end
-os.environ["DETECTRON2_DATASETS"] = _datasets.name
+os.environ["DETECTRON2_DATASETS"] = tempfile.mkdtemp(prefix="detr_d2_tests_")
 
 import numpy as np
 import pytest
@@ -24,6 +24,10 @@ from detr_d2 import add_detr_config
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PHOTOGRAPHS = REPOSITORY.parent / "shared" / "data"
+
+
+def pytest_unconfigure():
+    shutil.rmtree(os.environ["DETECTRON2_DATASETS"])
 
 
 @pytest.fixture(autouse=True)
