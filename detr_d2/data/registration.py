@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils.colormap import colormap
 from detectron2.utils.file_io import PathManager
 
 from ..errors import UserError
@@ -91,9 +92,14 @@ def metadata_of(categories: list[dict] | None, panoptic_json: str) -> dict:
     raise_first(category_problems(categories, panoptic_json))
     categories = sorted(categories, key=lambda c: (not c["isthing"], c["id"]))
     names = [c["name"] for c in categories]
-    metadata = {
+    # Without colours of their own, Detectron2 would draw each picture in others.
+    palette = colormap(rgb=True, maximum=255).astype(int).tolist()
+    colors = [tuple(c.get("color", palette[i % len(palette)])) for i, c in enumerate(categories)]
+    return {
         "thing_classes": names,
         "stuff_classes": names,
+        "thing_colors": colors,
+        "stuff_colors": colors,
         "thing_dataset_id_to_contiguous_id": {
             c["id"]: i for i, c in enumerate(categories) if c["isthing"]
         },
@@ -101,10 +107,6 @@ def metadata_of(categories: list[dict] | None, panoptic_json: str) -> dict:
             c["id"]: i for i, c in enumerate(categories) if not c["isthing"]
         },
     }
-    if all("color" in c for c in categories):
-        colors = [tuple(c["color"]) for c in categories]
-        metadata.update(thing_colors=colors, stuff_colors=colors)
-    return metadata
 
 
 def load_panoptic_json(

@@ -102,6 +102,17 @@ def test_bad_categories_are_named_at_once(register, tiny_dataset, categories, se
         register()
 
 
+def test_classes_without_a_colour_get_one_each(register, tiny_dataset):
+    _, write = tiny_dataset
+    names = {1: "sky", 2: "road", 3: "car", 9: "tree"}
+    categories = [{"id": id_, "name": n, "isthing": id_ == 3} for id_, n in names.items()]
+    categories[0]["color"] = [10, 20, 30]
+    write(categories=categories)
+    metadata = MetadataCatalog.get(register())
+    assert metadata.stuff_colors == metadata.thing_colors
+    assert len(set(metadata.stuff_colors)) == 4 and metadata.stuff_colors[1] == (10, 20, 30)
+
+
 def test_a_json_of_another_kind_is_named(register, tiny_dataset):
     (tiny_dataset[0] / "panoptic.json").write_text("[1, 2]")
     with pytest.raises(UserError, match=r"panoptic\.json holds no JSON object"):
