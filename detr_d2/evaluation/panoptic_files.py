@@ -1,6 +1,5 @@
 """Ground truth and predictions as files: a COCO panoptic JSON and a folder of PNGs."""
 
-import os
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..data.files import join_inside, read_json
+from ..data.files import join_inside, read_json, written_beside
 from ..data.panoptic_map import read_panoptic_png
 from ..errors import UserError
 from .panoptic_quality import ImageMatch, PanopticQuality, match_segments
@@ -121,18 +120,14 @@ def evaluate_files(
 
 
 def write_panoptic_png(path: str, segment_map: np.ndarray) -> None:
-    """Write (H, W) ids below 2^24 as a PNG of COCO's: id = R + 256 G + 65536 B.
-
-    It is written beside its place and moved there, so that no half picture is left behind.
-    """
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+    """Write (H, W) ids below 2^24 as a PNG of COCO's: id = R + 256 G + 65536 B."""
     channels = np.ascontiguousarray(segment_map, dtype="<u4").view(np.uint8)
     picture = Image.fromarray(
         np.ascontiguousarray(channels.reshape(*segment_map.shape, 4)[..., :3])
     )
-    unfinished = f"{path}.unfinished"
-    picture.save(unfinished, format="PNG", compress_level=1)  # larger ones double the time
-    os.replace(unfinished, path)
+    with written_beside(path) as unfinished:
+        # Larger levels double the time.
+        picture.save(unfinished, format="PNG", compress_level=1)
 
 
 def _by_image(annotations: list[dict], path: str) -> dict:
