@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from ..data.files import join_inside, read_json, written_beside
 from ..data.panoptic_map import read_panoptic_png
+from ..data.problems import list_problems, raise_first
 from ..errors import UserError
 from .panoptic_quality import ImageMatch, PanopticQuality, match_segments
 
@@ -36,7 +37,7 @@ class PanopticGroundTruth:
     """
 
     def __init__(self, panoptic_json: str, panoptic_root: str):
-        content = read_json(panoptic_json)
+        content = read_lists(panoptic_json, "categories", "annotations")
         self.panoptic_json, self.panoptic_root = panoptic_json, panoptic_root
         self.categories = content["categories"]
         self.annotation_of = _by_image(content["annotations"], panoptic_json)
@@ -101,7 +102,7 @@ def evaluate_files(
     Raises:
         UserError: where an image has no prediction or two, or a file is missing or does not fit.
     """
-    annotations = read_json(panoptic_json)["annotations"]
+    annotations = read_lists(panoptic_json, "annotations")["annotations"]
     truth.check_complete((a["image_id"] for a in annotations), panoptic_json)
 
     def compare(annotation: dict) -> ImageResult:
@@ -128,6 +129,13 @@ def write_panoptic_png(path: str, segment_map: np.ndarray) -> None:
     with written_beside(path) as unfinished:
         # Larger levels double the time.
         picture.save(unfinished, format="PNG", compress_level=1)
+
+
+def read_lists(path: str, *keys: str) -> dict:
+    """The content of a COCO panoptic JSON; a `UserError` where a list under `keys` is missing."""
+    content = read_json(path)
+    raise_first(list_problems(content, path, keys))
+    return content
 
 
 def _by_image(annotations: list[dict], path: str) -> dict:
