@@ -3,7 +3,6 @@
 import glob
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +91,5 @@ def dataset_images(name: str) -> list[Source]:
 
 def chunks(items: list, size: int) -> Iterator[list]:
     """Lists of `size` items, in order; the last one may be shorter."""
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,6 +1,7 @@
 """What the command lines in tools/ share."""
 
 import sys
+from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,14 @@ def run_tool(main: Callable[[], int | None]) -> None:
         sys.exit(main())
     except UserError as error:
         sys.exit(f"error: {error}")
+
+
+def positive_int(text: str) -> int:
+    """A type for `argparse`: a whole number from 1."""
+    number = int(text)
+    if number < 1:
+        raise ArgumentTypeError(f"{text} is less than 1")
+    return number
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
