@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
@@ -66,6 +67,14 @@ def check_num_classes(cfg: CfgNode, name: str) -> None:
         raise UserError(
             f"Dataset {name} has {len(classes)} classes, but MODEL.DETR.NUM_CLASSES is "
             f"{cfg.MODEL.DETR.NUM_CLASSES}: set MODEL.DETR.NUM_CLASSES {len(classes)}."
+        )
+
+
+def check_device(cfg: CfgNode) -> None:
+    """Say that there is no GPU, before PyTorch says it of its driver."""
+    if torch.device(cfg.MODEL.DEVICE).type == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            f"MODEL.DEVICE is {cfg.MODEL.DEVICE}, but PyTorch finds no GPU: set MODEL.DEVICE cpu."
         )
 
 

@@ -12,7 +12,7 @@ from detectron2.modeling import build_model
 from detr_d2 import add_detr_config
 from detr_d2.config import is_panoptic_fpn
 from detr_d2.data import register_panoptic_dataset
-from detr_d2.engine import setup_cfg
+from detr_d2.engine import Predictor, Trainer, setup_cfg
 from detr_d2.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -183,6 +183,14 @@ def test_a_wrong_file_is_one_sentence(tmp_path):
     (tmp_path / "a.yaml").write_text("MODEL:\n  WIGHTS: ''\n")
     with pytest.raises(UserError, match=r"a.yaml: .*MODEL.WIGHTS"):
         setup_cfg(str(tmp_path / "a.yaml"))
+
+
+def test_a_missing_gpu_is_one_sentence(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    cfg = setup_cfg(str(CONFIGS / "COCO-Detection/detr_R_50.yaml"))
+    for build in (Trainer.build_model, Predictor):
+        with pytest.raises(UserError, match=r"MODEL\.DEVICE is cuda.*set MODEL\.DEVICE cpu"):
+            build(cfg)
 
 
 def test_missing_data_says_where_it_was_looked_for(tmp_path):
