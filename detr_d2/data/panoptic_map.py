@@ -9,8 +9,16 @@ from .images import read_image
 
 
 def read_panoptic_png(path: str, where: str = "") -> np.ndarray:
-    """(H, W) uint32 of segment ids, 0 = VOID. `where` stands behind the path in errors."""
+    """(H, W) int32 of segment ids, 0 = VOID. `where` stands behind the path in errors."""
     return rgb2id(read_image(path, where=where))
+
+
+def read_segment_map(dataset_dict: dict) -> np.ndarray:
+    """The PNG of a dataset dict, see `number_segments`: t + 1 at segment t of `segments_info`."""
+    path = dataset_dict["pan_seg_file_name"]
+    segment_ids = [info["id"] for info in dataset_dict["segments_info"]]
+    where = f"{path} (image {dataset_dict['image_id']})"
+    return number_segments(read_panoptic_png(path), segment_ids, where)
 
 
 def number_segments(ids: np.ndarray, segment_ids: list[int], where: str) -> np.ndarray:
