@@ -43,35 +43,10 @@ def write_results_page(
         The number of images drawn.
     """
     truth = PanopticGroundTruth(panoptic_json, panoptic_root)
-    found_root, found_json = (
-        os.path.join(predictions, x) for x in ("panoptic", "predictions.json")
-    )
-    quality, results = evaluate_files(truth, found_json, found_root)
+    quality, results = evaluate_files(truth, *_files_of(predictions))
     # Images without any segment have no PQ and come last.
     results.sort(key=lambda result: np.nan_to_num(result.match.quality().pq, nan=2))
-    images = read_lists(panoptic_json, "images")["images"]
-    name_of = {image["id"]: image["file_name"] for image in images}
-    annotations = read_lists(found_json, "annotations")["annotations"]
-    found_of = {a["image_id"]: a["file_name"] for a in annotations}
-    metadata = Metadata(name=panoptic_json, **metadata_of(truth.categories, panoptic_json))
-
-    articles = []
-    for number, result in enumerate(tqdm(results[:limit], "Drawing")):
-        if result.image_id not in name_of:
-            raise UserError(f"{panoptic_json}: image {result.image_id} is not in `images`: add it.")
-        name = name_of[result.image_id]
-        files = (
-            join_inside(image_root, name, panoptic_json),
-            join_inside(panoptic_root, result.file_name, panoptic_json),
-            join_inside(found_root, found_of[result.image_id], found_json),
-        )
-        paths = {}
-        for title, picture in _pictures(*files, result, metadata).items():
-            paths[title] = f"images/{number:05d}-{title.replace(' ', '-')}.jpg"
-            with written_beside(Path(output) / paths[title]) as unfinished:
-                Image.fromarray(picture).save(unfinished, format="JPEG", quality=90)
-        articles.append(_article(number, name, result, paths, truth.categories))
-
+    articles = _articles(truth, results[:limit], image_root, predictions, Path(output))
     average, classes = averages(quality, truth.categories)["all"]
     summary = (
         f"{len(results)} images, {classes} classes: PQ {100 * average.pq:.1f}, "
@@ -82,6 +57,45 @@ def write_results_page(
     with written_beside(Path(output) / "index.html") as unfinished:
         unfinished.write_text(_page(title, summary, articles), encoding="utf-8")
     return len(articles)
+
+
+def _files_of(predictions: str) -> tuple[str, str]:
+    """JSON and folder of PNGs."""
+    return os.path.join(predictions, "predictions.json"), os.path.join(predictions, "panoptic")
+
+
+def _articles(
+    truth: PanopticGroundTruth,
+    results: list[ImageResult],
+    image_root: str,
+    predictions: str,
+    output: Path,
+) -> list[str]:
+    """Draw the images of `results` into `output`/images; gives the part of the page for each."""
+    panoptic_json = truth.panoptic_json
+    found_json, found_root = _files_of(predictions)
+    images = read_lists(panoptic_json, "images")["images"]
+    name_of = {image["id"]: image["file_name"] for image in images}
+    annotations = read_lists(found_json, "annotations")["annotations"]
+    found_of = {a["image_id"]: a["file_name"] for a in annotations}
+    metadata = Metadata(name=panoptic_json, **metadata_of(truth.categories, panoptic_json))
+    articles = []
+    for number, result in enumerate(tqdm(results, "Drawing")):
+        if result.image_id not in name_of:
+            raise UserError(f"{panoptic_json}: image {result.image_id} is not in `images`: add it.")
+        name = name_of[result.image_id]
+        files = (
+            join_inside(image_root, name, panoptic_json),
+            join_inside(truth.panoptic_root, result.file_name, panoptic_json),
+            join_inside(found_root, found_of[result.image_id], found_json),
+        )
+        paths = {}
+        for title, picture in _pictures(*files, result, metadata).items():
+            paths[title] = f"images/{number:05d}-{title.replace(' ', '-')}.jpg"
+            with written_beside(output / paths[title]) as unfinished:
+                Image.fromarray(picture).save(unfinished, format="JPEG", quality=90)
+        articles.append(_article(number, name, result, paths, truth.categories))
+    return articles
 
 
 def _pictures(
