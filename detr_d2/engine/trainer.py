@@ -68,9 +68,10 @@ class Trainer(DefaultTrainer):
         dataset = get_detection_dataset_dicts(
             cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
         )
-        _check_on_main_process(dataset, cfg.DATASETS.TRAIN)
-        if comm.is_main_process() and not is_panoptic_fpn(cfg):
-            warn_of_too_few_queries(dataset, cfg.MODEL.DETR.NUM_OBJECT_QUERIES)
+        if start_iter == 0:  # otherwise it was done when the trainer was made
+            _check_on_main_process(dataset, cfg.DATASETS.TRAIN)
+            if comm.is_main_process() and not is_panoptic_fpn(cfg):
+                warn_of_too_few_queries(dataset, cfg.MODEL.DETR.NUM_OBJECT_QUERIES)
         if "pan_seg_file_name" in dataset[0]:
             fpn = is_panoptic_fpn(cfg)
             mapper = PanopticFPNDatasetMapper(cfg) if fpn else PanopticDatasetMapper(cfg)
