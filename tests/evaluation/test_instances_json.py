@@ -46,7 +46,9 @@ def test_both_ground_truths_give_the_same_ap(shapes, tmp_path, monkeypatch):
     assert evaluate(predictions, tmp_path / "from_json") == alone
     assert not (tmp_path / "from_json" / "things_ground_truth.json").exists()
 
-    # The JSON is what is read: where it has half of the things, the others are false alarms.
-    content["annotations"] = content["annotations"][::2]
+    # The JSON is what is read: where its boxes are elsewhere, masks alone are found.
+    for annotation in content["annotations"]:
+        annotation["bbox"][0] += 1000
     file.write_text(json.dumps(content))
-    assert evaluate(predictions, tmp_path / "half")["bbox"] < alone["bbox"]
+    elsewhere = evaluate(predictions, tmp_path / "elsewhere")
+    assert elsewhere == {"bbox": 0, "segm": alone["segm"]}
