@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
@@ -36,6 +37,15 @@ def setup_cfg(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
         check_num_classes(cfg, name)
     cfg.freeze()
     return cfg
+
+
+def check_device(device: str) -> None:
+    """A `UserError` where `MODEL.DEVICE` is a GPU (its default) and this machine has none."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(
+            f"MODEL.DEVICE is {device}, but PyTorch finds no GPU here: set MODEL.DEVICE cpu, or "
+            "install its CUDA version where there is one."
+        )
 
 
 def check_num_classes(cfg: CfgNode, name: str) -> None:

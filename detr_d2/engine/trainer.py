@@ -23,6 +23,7 @@ from ..data.augmentation import build_augmentations
 from ..data.checks import check_dataset, warn_of_too_few_queries
 from ..data.coco import require_coco
 from ..evaluation import build_evaluator
+from .defaults import check_device
 from .mixed_precision import MixedPrecisionTrainer
 from .optimizer import build_optimizer
 from .sample_pictures import SamplePictures
@@ -45,6 +46,11 @@ class Trainer(DefaultTrainer):
                 device=cfg.MODEL.DEVICE,
                 precision=cfg.SOLVER.AMP.PRECISION,
             )
+
+    @classmethod
+    def build_model(cls, cfg):
+        check_device(cfg.MODEL.DEVICE)
+        return super().build_model(cfg)
 
     @classmethod
     def build_optimizer(cls, cfg, model):
