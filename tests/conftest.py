@@ -1,7 +1,9 @@
 """Datasets are looked for in a folder of the tests' own, never in the user's."""
 
 import json
+import logging
 import os
+import shutil
 import tempfile
 from itertools import pairwise
 from pathlib import Path
@@ -24,10 +26,21 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PHOTOGRAPHS = REPOSITORY.parent / "shared" / "data"
 
 
+def pytest_unconfigure():
+    shutil.rmtree(os.environ["DETECTRON2_DATASETS"])
+
+
 @pytest.fixture(autouse=True)
 def same_random_numbers():
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def logs_reach_pytest():
+    """Tools that run within a test set up logging, which keeps messages from `caplog` for good."""
+    yield
+    logging.getLogger("detr_d2").propagate = True
 
 
 @pytest.fixture(scope="session")

@@ -44,7 +44,7 @@ def test_import_directions():
     forbidden = {
         "modeling": ("data", "evaluation", "engine", "checkpoint", "drawing"),
         "data": ("modeling", "evaluation", "engine", "checkpoint", "drawing"),
-        "evaluation": ("modeling", "engine", "checkpoint", "drawing"),
+        "evaluation": ("modeling", "engine", "checkpoint"),  # it draws the page of results
         "checkpoint": ("modeling", "evaluation", "engine", "drawing"),
     }
     for part, others in forbidden.items():

@@ -44,10 +44,12 @@ def history_of(candidate: Candidate) -> History | None:
 
 def _append(history: History, path: Path, batch: int) -> History:
     curves = read_curves(path)
-    times, losses = curves.get("time", []), curves.get("total_loss", [])
-    # The logged time of an iteration is the median since the line before.
-    done = np.array([0, *(iteration + 1 for iteration, _ in times)])
-    spent = history.seconds + np.cumsum(np.diff(done, prepend=0) * [0, *(t for _, t in times)])
+    losses = curves.get("total_loss", [])
+    # The logged time of an iteration is the median since the line before; the first have none.
+    time_of = dict(curves.get("time", []))
+    done = np.array([0, *(i + 1 for i, _ in losses)])
+    spent = np.diff(done, prepend=0) * [0, *(time_of.get(i, 0) for i, _ in losses)]
+    spent = history.seconds + np.cumsum(spent)
 
     def images_after(iteration: int) -> int:
         # The last evaluation has the number of an iteration that there was not.

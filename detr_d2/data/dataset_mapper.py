@@ -86,7 +86,7 @@ class PanopticDatasetMapper:
 
 
 class InferenceDatasetMapper:
-    """Read an image for inference; its annotation is left to the evaluators."""
+    """Read an image for inference; of its annotation, only the place is passed on."""
 
     @configurable
     def __init__(self, *, augmentations: list[T.Augmentation], image_format: str):
@@ -104,17 +104,18 @@ class InferenceDatasetMapper:
     def __call__(self, dataset_dict: dict) -> dict:
         """
         Returns:
-            `file_name`, `image_id`, `height` and `width` of the original, and image: (3, h, w)
-            uint8.
+            `file_name`, `image_id`, `height` and `width` of the original, image: (3, h, w)
+            uint8, and, where they are known, `pan_seg_file_name` and `segments_info` for those who
+            draw the ground truth.
         """
-        dataset_dict = {k: dataset_dict[k] for k in _SAYS_OF_IMAGE if k in dataset_dict}
+        dataset_dict = {k: dataset_dict[k] for k in _PASSED_ON if k in dataset_dict}
         augmented = T.AugInput(_read_checked(dataset_dict, self.image_format))
         self.augmentations(augmented)
         dataset_dict["image"] = torch.from_numpy(augmented.image.transpose(2, 0, 1).copy())
         return dataset_dict
 
 
-_SAYS_OF_IMAGE = ("file_name", "image_id", "height", "width")
+_PASSED_ON = ("file_name", "image_id", "height", "width", "pan_seg_file_name", "segments_info")
 
 
 def _read_checked(dataset_dict: dict, image_format: str) -> np.ndarray:

@@ -125,9 +125,10 @@ def test_inference_reads_the_same_image(tiny_dataset):
     folder, _ = tiny_dataset
     pixels = turned_tiff(folder)
     mapper = InferenceDatasetMapper(augmentations=[T.Resize((8, 12))], image_format="BGR")
-    dataset_dict = {"file_name": str(folder / "images/a.tif"), "image_id": 5, "segments_info": []}
+    dataset_dict = {"file_name": str(folder / "images/a.tif"), "image_id": 5, "annotations": []}
+    dataset_dict |= {"pan_seg_file_name": "a.png", "segments_info": []}
     mapped = mapper(dataset_dict)
-    assert set(mapped) == {"file_name", "image_id", "height", "width", "image"}
+    assert set(mapped) == {*dataset_dict, "height", "width", "image"} - {"annotations"}
     assert (mapped["height"], mapped["width"], *mapped["image"].shape) == (4, 6, 3, 8, 12)
     plain = InferenceDatasetMapper(augmentations=[], image_format="BGR")(dataset_dict)
     assert np.array_equal(plain["image"].permute(1, 2, 0).numpy(), pixels[..., ::-1])
