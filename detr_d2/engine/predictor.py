@@ -21,7 +21,7 @@ class Predictor:
     """
 
     def __init__(self, cfg: CfgNode):
-        check_device(cfg.MODEL.DEVICE)
+        check_device(cfg)
         self.model = build_model(cfg).eval()
         Checkpointer.from_config(cfg, self.model).load(cfg.MODEL.WEIGHTS)
         self.augmentations = T.AugmentationList(build_augmentations(cfg, is_train=False))

@@ -49,7 +49,7 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_model(cls, cfg):
-        check_device(cfg.MODEL.DEVICE)
+        check_device(cfg)
         return super().build_model(cfg)
 
     @classmethod

@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from detectron2.data import Metadata
-from detectron2.data.detection_utils import read_image
 from PIL import Image
 from tqdm import tqdm
 
-from ..data.files import join_inside, read_json
+from ..data.files import join_inside, written_beside
+from ..data.images import read_image
 from ..data.panoptic_map import read_panoptic_png
 from ..data.registration import metadata_of
 from ..drawing import draw_panoptic
 from ..errors import UserError
-from .panoptic_files import ImageResult, PanopticGroundTruth, evaluate_files
+from .panoptic_files import ImageResult, PanopticGroundTruth, evaluate_files, read_lists
 from .panoptic_quality import Segments
 from .panoptic_report import averages
 
@@ -49,8 +49,10 @@ def write_results_page(
     quality, results = evaluate_files(truth, found_json, found_root)
     # Images without any segment have no PQ and come last.
     results.sort(key=lambda result: np.nan_to_num(result.match.quality().pq, nan=2))
-    name_of = {image["id"]: image["file_name"] for image in read_json(panoptic_json)["images"]}
-    found_of = {a["image_id"]: a for a in read_json(found_json)["annotations"]}
+    images = read_lists(panoptic_json, "images")["images"]
+    name_of = {image["id"]: image["file_name"] for image in images}
+    annotations = read_lists(found_json, "annotations")["annotations"]
+    found_of = {a["image_id"]: a["file_name"] for a in annotations}
     metadata = Metadata(name=panoptic_json, **metadata_of(truth.categories, panoptic_json))
 
     articles = []
@@ -58,23 +60,16 @@ def write_results_page(
         if result.image_id not in name_of:
             raise UserError(f"{panoptic_json}: image {result.image_id} is not in `images`: add it.")
         name = name_of[result.image_id]
-        image = read_image(join_inside(image_root, name, panoptic_json), "RGB")
-        maps = []
-        for root, file_name in (
-            (panoptic_root, result.file_name),
-            (found_root, found_of[result.image_id]["file_name"]),
-        ):
-            maps.append(read_panoptic_png(join_inside(root, file_name, panoptic_json)))
-        pictures = {
-            "photograph": image,
-            "ground truth": _draw(image, maps[0], result.match.truth, metadata),
-            "prediction": _draw(image, maps[1], result.match.found, metadata),
-            "mistakes": draw_mistakes(image, *maps, result),
-        }
+        files = (
+            join_inside(image_root, name, panoptic_json),
+            join_inside(panoptic_root, result.file_name, panoptic_json),
+            join_inside(found_root, found_of[result.image_id], found_json),
+        )
         paths = {}
-        for title, picture in pictures.items():
+        for title, picture in _pictures(*files, result, metadata).items():
             paths[title] = f"images/{number:05d}-{title.replace(' ', '-')}.jpg"
-            _save(picture, Path(output) / paths[title])
+            with written_beside(Path(output) / paths[title]) as unfinished:
+                Image.fromarray(picture).save(unfinished, format="JPEG", quality=90)
         articles.append(_article(number, name, result, paths, truth.categories))
 
     average, classes = averages(quality, truth.categories)["all"]
@@ -83,18 +78,35 @@ def write_results_page(
         f"SQ {100 * average.sq:.1f}, RQ {100 * average.rq:.1f}. "
         f"Shown: {len(articles)}, the lowest PQ first."
     )
+    title = f"Panoptic results on {os.path.basename(panoptic_json)}"
+    with written_beside(Path(output) / "index.html") as unfinished:
+        unfinished.write_text(_page(title, summary, articles), encoding="utf-8")
+    return len(articles)
+
+
+def _pictures(
+    image_file: str, truth_file: str, found_file: str, result: ImageResult, metadata: Metadata
+) -> dict[str, np.ndarray]:
+    """(H, W, 3) uint8 each, by their titles."""
+    image = read_image(image_file)
+    truth_map, found_map = read_panoptic_png(truth_file), read_panoptic_png(found_file)
+    return {
+        "photograph": image,
+        "ground truth": _draw(image, truth_map, result.match.truth, metadata),
+        "prediction": _draw(image, found_map, result.match.found, metadata),
+        "mistakes": draw_mistakes(image, truth_map, found_map, result),
+    }
+
+
+def _page(title: str, summary: str, articles: list[str]) -> str:
     page = _TEMPLATE.read_text(encoding="utf-8")
     for key, text in (
-        ("TITLE", escape(f"Panoptic results on {os.path.basename(panoptic_json)}")),
+        ("TITLE", escape(title)),
         ("SUMMARY", escape(summary)),
         ("ARTICLES", "\n".join(articles)),
     ):
         page = page.replace(f"<!-- {key} -->", text)
-    unfinished = Path(output) / ".index.html.unfinished"
-    Path(output).mkdir(parents=True, exist_ok=True)
-    unfinished.write_text(page, encoding="utf-8")
-    os.replace(unfinished, Path(output) / "index.html")
-    return len(articles)
+    return page
 
 
 def draw_mistakes(
@@ -169,10 +181,3 @@ def _article(
         f"<p>{numbers or 'nothing to find'}; {result.match.hits.sum()} segments found</p>"
         f'<div class="row">{figures}</div><dl>{rows}</dl></article>'
     )
-
-
-def _save(picture: np.ndarray, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    Image.fromarray(picture).save(unfinished, format="JPEG", quality=90)
-    os.replace(unfinished, path)

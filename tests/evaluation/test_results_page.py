@@ -2,9 +2,11 @@ import json
 import re
 
 import numpy as np
+import pytest
 from panoptic_maps import random_pair, write_files
 from PIL import Image
 
+from detr_d2.errors import UserError
 from detr_d2.evaluation.results_page import write_results_page
 
 
@@ -35,3 +37,11 @@ def test_worst_first_with_escaped_names_and_pictures_beside(tmp_path):
     for source in sources:
         with Image.open(out / source) as picture:
             picture.verify()
+
+
+def test_a_json_of_another_kind_is_named(tmp_path):
+    for name, content in (("truth", {"categories": []}), ("list", []), ("images", {"images": []})):
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(content))
+        with pytest.raises(UserError, match=f"{name}.json has no list"):
+            write_results_page(str(tmp_path), str(tmp_path), str(path), str(tmp_path), "out", 5)
