@@ -125,17 +125,33 @@ def _segments_over(
     opacity = np.full((len(infos) + 1, 1), 0.5, np.float32)
     opacity[0] = 0
     blended = np.asarray(picture) * (1 - opacity[ids]) + (colors * opacity)[ids]
-    blended[:, :-1][ids[:, :-1] != ids[:, 1:]] = 255
-    blended[:-1][ids[:-1] != ids[1:]] = 255
+    blended[borders(ids)] = 255
     labelled = Image.fromarray(blended.astype(np.uint8))
     pen = ImageDraw.Draw(labelled)
     for info in infos:
-        rows = np.flatnonzero((ids == info["id"]).any(1))
-        row = rows[len(rows) // 2]
-        columns = np.flatnonzero(ids[row] == info["id"])
-        place = (columns[len(columns) // 2], row)  # in the segment, whatever its form
-        _write(pen, place, metadata.thing_classes[info["category_id"]], "mm")
+        name = metadata.thing_classes[info["category_id"]]
+        write_label(pen, place_inside(ids == info["id"]), name, "mm")
     return np.asarray(labelled)
+
+
+def borders(numbers: np.ndarray) -> np.ndarray:
+    """(H, W) bool: the pixels of a map whose right or lower neighbour has another number."""
+    found = np.zeros(numbers.shape, dtype=bool)
+    found[:, :-1] = numbers[:, :-1] != numbers[:, 1:]
+    found[:-1] |= numbers[:-1] != numbers[1:]
+    return found
+
+
+def place_inside(mask: np.ndarray) -> tuple[int, int]:
+    """(x, y) of a pixel about the middle of a mask, and inside of it, whatever its form.
+
+    Args:
+        mask: (H, W) bool, with at least one pixel.
+    """
+    rows = np.flatnonzero(mask.any(1))
+    row = rows[len(rows) // 2]
+    columns = np.flatnonzero(mask[row])
+    return int(columns[len(columns) // 2]), int(row)
 
 
 def _boxes_over(
@@ -150,7 +166,7 @@ def _boxes_over(
     boxes = (instances.pred_boxes.tensor * times).tolist()
     for box, label, score in zip(boxes, instances.pred_classes.tolist(), instances.scores.tolist()):
         pen.rectangle(box, outline=_color_of(label, metadata), width=2)
-        _write(pen, box[:2], f"{metadata.thing_classes[label]} {score:.0%}", "lt")
+        write_label(pen, box[:2], f"{metadata.thing_classes[label]} {score:.0%}", "lt")
     return np.asarray(picture)
 
 
@@ -159,8 +175,16 @@ def _color_of(label: int, metadata: Metadata) -> tuple[int, ...]:
     return tuple(colors[label % len(colors)])
 
 
-def _write(pen: ImageDraw.ImageDraw, place: tuple[float, float], text: str, anchor: str) -> None:
-    pen.text(place, text, "white", anchor=anchor, font_size=14, stroke_width=2, stroke_fill="black")
+def write_label(
+    pen: ImageDraw.ImageDraw,
+    place: tuple[float, float],
+    text: str,
+    anchor: str,
+    font_size: int = 14,
+) -> None:
+    """White on black edges; `anchor` is Pillow's, such as "mm" for the middle."""
+    edges = {"stroke_width": 2, "stroke_fill": "black"}
+    pen.text(place, text, "white", anchor=anchor, font_size=font_size, **edges)
 
 
 def side_by_side(pictures: list[tuple[str, np.ndarray]]) -> Image.Image:

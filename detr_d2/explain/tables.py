@@ -113,14 +113,18 @@ def merging_rows(steps: list[MergingStep], queries: list[int]) -> str:
 
 
 def segment_rows(
-    segments_info: list[dict], queries_of_id: dict[int, list[int]], names: list[str]
+    segments_info: list[dict],
+    queries_of_id: dict[int, list[int]],
+    number_of_id: dict[int, int],
+    names: list[str],
 ) -> str:
+    """The segments of the result, in the colours of its picture."""
     cells = []
     for info in segments_info:
         queries = queries_of_id[info["id"]]
         cells.append(
             [
-                Markup(swatch(queries[0]) + str(info["id"])),
+                Markup(swatch(number_of_id[info["id"]]) + str(info["id"])),
                 names[info["category_id"]],
                 "thing" if info["isthing"] else "stuff",
                 f"{info['score']:.0%}",
