@@ -11,6 +11,7 @@ os.environ["DETECTRON2_DATASETS"] = tempfile.mkdtemp(prefix="detr_d2_tests_")
 import numpy as np
 import pytest
 import torch
+from browser import Browser, find_browser
 from detectron2.config import get_cfg
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Boxes, Instances
@@ -28,6 +29,15 @@ PHOTOGRAPHS = REPOSITORY.parent / "shared" / "data"
 def same_random_numbers():
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium, where there is one."""
+    if find_browser() is None:
+        pytest.skip("there is no Chromium here (apt-get install chromium-headless-shell)")
+    with Browser() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

@@ -68,7 +68,8 @@ def image_figures(image: ImageTrace) -> Iterator[Figure]:
     labels = ["projected Res5", *(f"after layer {number + 1}" for number in range(len(layers)))]
     tensors = [projected, *(image[name] for name in layers)]
     if not layers or not torch.equal(tensors[-1], image["memory"]):
-        labels, tensors = [*labels, "memory"], [*tensors, image["memory"]]
+        labels, tensors = [*labels, "normalised"], [*tensors, image["memory"]]
+    labels[-1] += ": the memory"
     yield Figure("memory", labels, [principal_components(tensor) for tensor in tensors])
 
 
@@ -129,7 +130,7 @@ def _cross_attention(image: ImageTrace, query: int) -> Figure:
     rows = torch.tensor([query], device=image["memory"].device)
     size = image["memory"].shape[-2:]
     maps = [image.attentions[name].weights(rows)[:, 0].mean(0).view(size) for name in layers]
-    labels = [f"layer {n}, brightest {heat.max():.2f}" for n, heat in enumerate(maps, 1)]
+    labels = [f"layer {n}, brightest {heat.max():.2g}" for n, heat in enumerate(maps, 1)]
     return Figure(f"query-{query:03d}-cross_attention", labels, [relative(m) for m in maps], True)
 
 
@@ -140,7 +141,7 @@ def _self_attention(image: ImageTrace, query: int) -> Figure:
     layers = [n for n in image.attentions if n.startswith("encoder") and n.endswith("attention")]
     rows = torch.tensor([cell], device=image["memory"].device)
     maps = [image.attentions[n].weights(rows)[:, 0].mean(0).view(height, width) for n in layers]
-    labels = [f"layer {n}, brightest {heat.max():.2f}" for n, heat in enumerate(maps, 1)]
+    labels = [f"layer {n}, brightest {heat.max():.2g}" for n, heat in enumerate(maps, 1)]
     return Figure(f"query-{query:03d}-self_attention", labels, [relative(m) for m in maps], True)
 
 

@@ -140,7 +140,7 @@ def pair_rows(pairs: list[Pair], truth_labels: list[str], labels: list[str]) -> 
     for pair in pairs:
         costs = (pair.cost_class, pair.cost_l1, pair.cost_giou, pair.cost)
         cells = [
-            truth_labels[pair.segment],
+            f"{pair.segment + 1} {truth_labels[pair.segment]}",
             Markup(swatch(pair.query) + str(pair.query)),
             labels[pair.query],
             *(f"{cost:.2f}" for cost in costs),
@@ -162,8 +162,8 @@ def verdict_rows(
                 Markup(f'<span class="{kind}">{v.verdict}</span>'),
                 label,
                 f"{v.iou:.2f}",
-                "" if v.segment is None else f"segment {v.segment + 1}",
-                "" if info is None else f"id {info['id']}",
+                "" if v.segment is None else v.segment + 1,
+                "" if info is None else info["id"],
             ]
         )
     return rows(cells, {2})

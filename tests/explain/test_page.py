@@ -8,7 +8,6 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
-from browser import Browser, find_browser
 from PIL import Image
 
 from detr_d2.explain.ground_truth import GroundTruth
@@ -178,14 +177,6 @@ def test_no_query_kept(explain):
     assert "map" not in data
     assert "query-000-cross_attention" in data["figures"]
     assert "query-000-maps" not in data["figures"]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if find_browser() is None:
-        pytest.skip("there is no Chromium here (apt-get install chromium-headless-shell)")
-    with Browser() as browser:
-        yield browser
 
 
 @pytest.fixture
