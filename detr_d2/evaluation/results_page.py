@@ -143,7 +143,9 @@ def _draw(image: np.ndarray, ids: np.ndarray, segments: Segments, metadata: Meta
     for id_, category in zip(segments.ids.tolist(), segments.categories.tolist()):
         infos.append({"id": len(infos) + 1, "category_id": class_of[category]})
         numbers[ids == id_] = len(infos)
-    return draw_segments(image, numbers, infos, metadata)
+    # Over grey, so that a class has the same colour in all pictures.
+    gray = image.mean(axis=2, keepdims=True).astype(np.uint8).repeat(3, axis=2)
+    return draw_segments(gray, numbers, infos, metadata)
 
 
 def _article(
