@@ -9,6 +9,7 @@ import argparse
 from pathlib import Path
 
 from detectron2.data import MetadataCatalog
+from detectron2.utils.logger import setup_logger
 
 from detr_d2.classes import first_dataset
 from detr_d2.engine import Predictor, setup_cfg
@@ -40,6 +41,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    setup_logger(name="detr_d2")
     cfg = setup_cfg(args.config_file, args.opts)
     metadata = MetadataCatalog.get(first_dataset(cfg))
     sources = dataset_images(args.dataset) if args.dataset else find_images([args.input])

@@ -189,19 +189,24 @@ def _from_panoptic(args) -> preparation.Source:
     classes = preparation.Classes(
         keep=tuple(args.keep),
         drop=tuple(args.drop),
-        merge={new: tuple(parts.split(",")) for new, parts in map(_pair, args.merge)},
-        rename=dict(map(_pair, args.rename)),
+        merge={new: tuple(parts.split(",")) for new, parts in _pairs(args.merge).items()},
+        rename=_pairs(args.rename),
     )
     return preparation.from_panoptic(
         args.image_root, args.panoptic_root, args.panoptic_json, classes
     )
 
 
-def _pair(text: str) -> tuple[str, str]:
-    first, equals, second = text.partition("=")
-    if not (first and equals and second):
-        raise UserError(f"{text} is not of the form A=B.")
-    return first, second
+def _pairs(texts: list[str]) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        first, equals, second = text.partition("=")
+        if not (first and equals and second):
+            raise UserError(f"{text} is not of the form A=B: write it so.")
+        if first in pairs:
+            raise UserError(f"{first}= is given twice: write it once, as in NEW=A,B.")
+        pairs[first] = second
+    return pairs
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from detr_d2.checkpoint import Checkpointer
+from detr_d2.data.coco import require_coco
 from detr_d2.engine import Trainer, setup_cfg
 from detr_d2.errors import UserError
 
@@ -20,6 +21,8 @@ def main(args):
         trainer = Trainer(cfg)
         trainer.resume_or_load(resume=args.resume)
         return trainer.train()
+    for name in cfg.DATASETS.TEST:
+        require_coco(name)  # said before weights are downloaded
     model = Trainer.build_model(cfg)
     Checkpointer.from_config(cfg, model, cfg.OUTPUT_DIR).resume_or_load(
         cfg.MODEL.WEIGHTS, resume=args.resume

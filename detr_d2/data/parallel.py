@@ -6,6 +6,8 @@ from concurrent.futures import ProcessPoolExecutor
 
 from tqdm import tqdm
 
+from ..errors import UserError
+
 _CHUNK = 8  # items that are sent to a process together
 
 
@@ -25,8 +27,11 @@ def parallel_map(function: Callable, items: list, workers: int, title: str) -> l
         title: stands before the progress bar.
 
     Raises:
+        UserError: where there is no worker.
         Whatever `function` raises for the first item that it fails on.
     """
+    if workers < 1:
+        raise UserError(f"--workers {workers} cannot do any work: give 1 or more.")
     if workers == 1:
         return list(tqdm(map(function, items), title, len(items)))
     with ProcessPoolExecutor(workers) as pool:

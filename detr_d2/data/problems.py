@@ -8,7 +8,12 @@ from itertools import chain
 from ..errors import UserError
 from .files import join_inside
 
+FORMAT = "Format"  # kinds of problems that leave it unclear what belongs together
+REPEATED = "Repeated ids and files"
+
 _MOST = 2**24  # ids that three bytes of a PNG can hold
+IMAGE_ID = (int, str)  # types
+_TYPES = {"id": IMAGE_ID, "image_id": IMAGE_ID, "file_name": str}
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,14 @@ def category_problems(categories: list[dict] | None, path: str) -> Iterator[Prob
         missing = _missing(category, "id", "name", "isthing")
         if missing:
             yield Problem(kind, f"{path}: the category {category} has no {missing}: add it.")
+        elif not isinstance(category["id"], int):
+            yield Problem(kind, f"{path}: the category id {category['id']!r} is no whole number.")
+        elif not isinstance(category["name"], str):
+            yield Problem(kind, f"{path}: the category name {category['name']!r} is no text.")
+        elif category["isthing"] not in (0, 1):
+            yield Problem(
+                kind, f"{path}: {category['name']} has isthing {category['isthing']!r}: use 0 or 1."
+            )
         else:
             complete.append(category)
     for id_ in _repeated(c["id"] for c in complete):
@@ -58,7 +71,13 @@ def list_problems(
     """Whether the JSON at `path` is of COCO's kind at all: has a list under each of `keys`."""
     for key in keys:
         if not is_list_of_dicts(content, key):
-            yield Problem("Format", f"{path} has no list `{key}`: give a COCO panoptic JSON.")
+            yield Problem(FORMAT, f"{path} has no list `{key}`: give a COCO panoptic JSON.")
+
+
+def image_problems(images: list[dict], path: str) -> Iterator[Problem]:
+    """What is wrong with the ids and file names of the images of a COCO JSON of any kind."""
+    incomplete = list(_incomplete(images, "image", ("id", "file_name"), path))
+    yield from incomplete or _image_repetitions(images, path)
 
 
 def json_problems(content: dict, path: str) -> Iterator[Problem]:
@@ -80,25 +99,38 @@ def json_problems(content: dict, path: str) -> Iterator[Problem]:
     )
     yield from incomplete
     if not incomplete:
-        yield from _repetitions(content, path)
+        yield from _image_repetitions(content["images"], path)
+        yield from _annotation_repetitions(content, path)
         yield from _annotation_problems(content, path)
 
 
 def _incomplete(items: list[dict], what: str, keys: tuple, path: str) -> Iterator[Problem]:
     for number, item in enumerate(items):
+        name = item.get("id", item.get("image_id", f"number {number}"))
         missing = _missing(item, *keys)
         if missing:
-            name = item.get("id", item.get("image_id", f"number {number}"))
-            yield Problem("Format", f"{path}: {what} {name} has no {missing}: add it.")
+            yield Problem(FORMAT, f"{path}: {what} {name} has no {missing}: add it.")
+            continue
+        for key in keys:
+            if not isinstance(item[key], _TYPES.get(key, object)):
+                yield Problem(
+                    FORMAT, f"{path}: {what} {name} has the {key} {item[key]!r}: correct it."
+                )
 
 
-def _repetitions(content: dict, path: str) -> Iterator[Problem]:
-    images, annotations = content["images"], content["annotations"]
-    kind = "Repeated ids and files"
+def _image_repetitions(images: list[dict], path: str) -> Iterator[Problem]:
+    kind = REPEATED
     for id_ in _repeated(image["id"] for image in images):
         yield Problem(kind, f"{path}: two images have the id {id_}: give each its own.")
     for name in _repeated(image["file_name"] for image in images):
         yield Problem(kind, f"{path}: two images are the file {name}: leave one out.")
+
+
+def _annotation_repetitions(content: dict, path: str) -> Iterator[Problem]:
+    images, annotations = content["images"], content["annotations"]
+    kind = REPEATED
+    if not annotations:
+        yield Problem(FORMAT, f"{path} annotates no image: give it an annotation at least.")
     for id_ in _repeated(annotation["image_id"] for annotation in annotations):
         yield Problem(kind, f"{path}: image {id_} has two annotations: leave one out.")
     for name in _repeated(annotation["file_name"] for annotation in annotations):
@@ -120,18 +152,18 @@ def _annotation_problems(content: dict, path: str) -> Iterator[Problem]:
         where = f"{path}, image {image_id}"
         if image_id not in images:
             yield Problem(
-                "Format", f"{where} has an annotation but is not in `images`: add it there."
+                FORMAT, f"{where} has an annotation but is not in `images`: add it there."
             )
             continue
         for name in (images[image_id]["file_name"], annotation["file_name"]):
             try:
                 join_inside("its folder", name, where)
             except UserError as error:
-                yield Problem("Format", str(error))
+                yield Problem(FORMAT, str(error))
         if is_list_of_dicts(annotation, "segments_info"):
             yield from _segment_problems(annotation["segments_info"], categories, where)
         else:
-            yield Problem("Format", f"{where}: `segments_info` is no list of segments: correct it.")
+            yield Problem(FORMAT, f"{where}: `segments_info` is no list of segments: correct it.")
 
 
 def _segment_problems(segments: list[dict], categories: set, where: str) -> Iterator[Problem]:
@@ -139,22 +171,23 @@ def _segment_problems(segments: list[dict], categories: set, where: str) -> Iter
     for segment in segments:
         missing = _missing(segment, "id", "category_id")
         if missing:
-            yield Problem("Format", f"{where}: the segment {segment} has no {missing}: add it.")
+            yield Problem(FORMAT, f"{where}: the segment {segment} has no {missing}: add it.")
             continue
         id_, category = segment["id"], segment["category_id"]
-        ids.append(id_)
-        if category not in categories:
+        if not isinstance(category, int) or category not in categories:
             yield Problem(
                 "Unknown categories",
-                f"{where}: segment {id_} has category {category}, which is not in "
+                f"{where}: segment {id_} has category {category!r}, which is not in "
                 "`categories`: add the category or change the segment.",
             )
         if not isinstance(id_, int) or not 0 < id_ < _MOST:
             yield Problem(
                 "Segment ids",
-                f"{where}: a segment has the id {id_}: use whole numbers from 1 (0 is VOID) "
+                f"{where}: a segment has the id {id_!r}: use whole numbers from 1 (0 is VOID) "
                 f"to {_MOST - 1}.",
             )
+        else:
+            ids.append(id_)
     for id_ in _repeated(ids):
         yield Problem("Segment ids", f"{where}: two segments have the id {id_}: give each its own.")
 

@@ -80,7 +80,10 @@ def _with_unique_names(sources: list[Source]) -> list[Source]:
 def dataset_images(name: str) -> list[Source]:
     """The images of a registered panoptic dataset, with their ground truth."""
     if name not in DatasetCatalog.list():
-        raise UserError(f"There is no dataset {name}: name one of DATASETS or DATASETS.REGISTER.")
+        raise UserError(
+            f"There is no dataset {name}: name one of DATASETS or "
+            "DATASETS.REGISTER whose files are there."
+        )
     dicts = DatasetCatalog.get(name)
     if any("pan_seg_file_name" not in d for d in dicts):
         raise UserError(f"Dataset {name} has no panoptic ground truth: give its images as --input.")

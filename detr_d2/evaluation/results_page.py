@@ -5,7 +5,6 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
-import torch
 from detectron2.data import Metadata
 from PIL import Image
 from tqdm import tqdm
@@ -14,7 +13,7 @@ from ..data.files import join_inside, written_beside
 from ..data.images import read_image
 from ..data.panoptic_map import read_panoptic_png
 from ..data.registration import metadata_of
-from ..drawing import draw_panoptic
+from ..drawing import draw_segments
 from ..errors import UserError
 from .panoptic_files import ImageResult, PanopticGroundTruth, evaluate_files, read_lists
 from .panoptic_quality import Segments
@@ -89,12 +88,13 @@ def _articles(
             join_inside(truth.panoptic_root, result.file_name, panoptic_json),
             join_inside(found_root, found_of[result.image_id], found_json),
         )
-        paths = {}
-        for title, picture in _pictures(*files, result, metadata).items():
+        pictures, paths = _pictures(*files, result, metadata), {}
+        for title, picture in pictures.items():
             paths[title] = f"images/{number:05d}-{title.replace(' ', '-')}.jpg"
             with written_beside(output / paths[title]) as unfinished:
                 Image.fromarray(picture).save(unfinished, format="JPEG", quality=90)
-        articles.append(_article(number, name, result, paths, truth.categories))
+        size = pictures["photograph"].shape[:2]
+        articles.append(_article(number, name, size, result, paths, truth.categories))
     return articles
 
 
@@ -165,21 +165,30 @@ def mistakes(result: ImageResult, categories: list[dict]) -> dict[str, list[str]
 def _draw(image: np.ndarray, ids: np.ndarray, segments: Segments, metadata: Metadata) -> np.ndarray:
     things = metadata.thing_dataset_id_to_contiguous_id
     class_of = {**things, **metadata.stuff_dataset_id_to_contiguous_id}
-    infos = [
-        {"id": id_, "category_id": class_of[category], "isthing": category in things}
-        for id_, category in zip(segments.ids.tolist(), segments.categories.tolist())
-    ]
-    listed = np.where(np.isin(ids, segments.ids), ids, 0).astype(np.int32)
-    return draw_panoptic(image, torch.from_numpy(listed), infos, metadata)
+    numbers, infos = np.zeros(ids.shape, dtype=np.int64), []
+    for id_, category in zip(segments.ids.tolist(), segments.categories.tolist()):
+        infos.append({"id": len(infos) + 1, "category_id": class_of[category]})
+        numbers[ids == id_] = len(infos)
+    # Over grey, so that a class has the same colour in all pictures.
+    gray = image.mean(axis=2, keepdims=True).astype(np.uint8).repeat(3, axis=2)
+    return draw_segments(gray, numbers, infos, metadata)
 
 
 def _article(
-    number: int, name: str, result: ImageResult, paths: dict, categories: list[dict]
+    number: int,
+    name: str,
+    size: tuple[int, int],
+    result: ImageResult,
+    paths: dict[str, str],
+    categories: list[dict],
 ) -> str:
     quality = result.match.quality()
+    found = result.match.hits.any(axis=1)[~result.match.truth.crowd]
+    height, width = size  # known beforehand, so that nothing moves when a picture arrives
     figures = "".join(
-        f'<figure><a href="{path}"><img src="{path}" loading="lazy" '
-        f'alt="{title} of {escape(name)}"></a><figcaption>{title}</figcaption></figure>'
+        f'<figure><a href="{path}"><img src="{path}" width="{width}" height="{height}" '
+        f'loading="lazy" alt="{title} of {escape(name)}"></a>'
+        f"<figcaption>{title}</figcaption></figure>"
         for title, path in paths.items()
     )
     rows = "".join(
@@ -191,7 +200,8 @@ def _article(
         f"{key} {100 * x:.1f}" for key, x in zip(("PQ", "SQ", "RQ"), quality) if not np.isnan(x)
     )
     return (
-        f'<article id="image-{number}" tabindex="-1"><h2>{escape(name)}</h2>'
-        f"<p>{numbers or 'nothing to find'}; {result.match.hits.sum()} segments found</p>"
+        f'<article id="image-{number}" tabindex="-1">'
+        f'<h2>{number + 1}. <span class="name">{escape(name)}</span></h2>'
+        f"<p>{numbers or 'nothing to find'}; {found.sum()} of {len(found)} segments found</p>"
         f'<div class="row">{figures}</div><dl>{rows}</dl></article>'
     )

@@ -23,5 +23,10 @@ def test_bad_input_comes_through_as_it_is(workers):
         parallel_map(square_unless_five, [*range(40)], workers, "")
 
 
+def test_no_workers_are_refused():
+    with pytest.raises(UserError, match="--workers 0 cannot do any work"):
+        parallel_map(square_unless_five, [1], 0, "")
+
+
 def test_there_is_a_processor():
     assert available_processors() >= 1

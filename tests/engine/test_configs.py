@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from detectron2 import model_zoo
 from detectron2.config import get_cfg
@@ -197,6 +198,26 @@ def test_missing_data_says_where_it_was_looked_for(tmp_path):
     path = str(CONFIGS / "CamVid-PanopticSegmentation/panoptic_detr_R_18.yaml")
     with pytest.raises(UserError, match=r"panoptic_train\.json.*DATASETS\.ROOT"):
         setup_cfg(path, ["DATASETS.ROOT", str(tmp_path)])
+
+
+def test_a_dataset_of_the_base_may_be_absent_where_it_is_not_used(tiny_dataset, forget_datasets):
+    folder, _ = tiny_dataset
+    own = [
+        *("DATASETS.REGISTER.own", "['images', 'panoptic', 'panoptic.json']"),
+        *("DATASETS.TRAIN", "('own',)", "DATASETS.TEST", "('own',)"),
+        *("DATASETS.ROOT", str(folder), "MODEL.DETR.NUM_CLASSES", "2"),
+    ]
+    setup_cfg(str(CONFIGS / "CamVid-PanopticSegmentation/panoptic_detr_R_18.yaml"), own)
+    assert "own" in DatasetCatalog.list()
+    assert "camvid_panoptic_val" not in DatasetCatalog.list()
+
+
+def test_a_machine_without_a_gpu_is_told_so_in_a_sentence(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    cfg = setup_cfg(str(CONFIGS / "COCO-Detection/detr_R_50.yaml"))
+    for build in (Trainer.build_model, Predictor):
+        with pytest.raises(UserError, match=r"MODEL\.DEVICE is cuda.*set MODEL\.DEVICE cpu"):
+            build(cfg)
 
 
 def test_a_dataset_is_registered_on_the_command_line(tiny_dataset, forget_datasets):

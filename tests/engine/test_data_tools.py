@@ -106,6 +106,15 @@ def test_other_classes_from_the_command_line(run, labelled):
     assert content["categories"] == [{"id": 1, "name": "street", "isthing": 0}]
 
 
+def test_a_name_that_is_given_twice_is_refused(run, labelled):
+    prepare(run, labelled)
+    code, _ = run(
+        *("prepare_dataset", "panoptic", *paths_of(labelled, "train"), "--name", "some"),
+        *("--merge", "x=car", "x=road", "--output", labelled / "out"),
+    )
+    assert code == "error: x= is given twice: write it once, as in NEW=A,B."
+
+
 def test_bad_input_is_one_sentence(run, labelled):
     (labelled / "labels/4.png").unlink()
     code, _ = prepare(run, labelled)

@@ -10,6 +10,7 @@ from pycocotools import mask as coco_mask
 
 from ...errors import UserError
 from ..files import join_inside, read_json
+from ..problems import category_problems, image_problems, is_list_of_dicts, raise_first
 from .annotation import Annotation, Canvas, Segment
 from .categories import read_categories
 from .label_maps import SAME_NAME, add_stuff, read_label_map
@@ -35,15 +36,18 @@ def from_instances(
     """
     content = read_json(instances_json)
     for key in ("images", "annotations", "categories"):
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+        if not is_list_of_dicts(content, key):
             raise UserError(f"{instances_json} has no list {key}: give a COCO instances JSON.")
-    things = [_thing(category, instances_json) for category in content["categories"]]
+    things = [{**category, "isthing": 1} for category in content["categories"]]
+    raise_first(category_problems(things, str(instances_json)))
+    raise_first(image_problems(content["images"], str(instances_json)))
     stuff = read_categories(stuff_categories) if stuff_categories else []
     _check_stuff(things, stuff, stuff_categories)
     background_id = max(c["id"] for c in (*things, *stuff)) + 1 if background else None
     categories = things + [{k: v for k, v in c.items() if k != "label"} for c in stuff]
     if background:
         categories.append({"id": background_id, "name": background, "isthing": 0})
+    raise_first(category_problems(categories, f"{instances_json} and the stuff"))
     return Source(
         image_root,
         _pictures(content, {c["id"] for c in things}, instances_json),
@@ -56,12 +60,6 @@ def from_instances(
             background=background_id,
         ),
     )
-
-
-def _thing(category: dict, path: Path) -> dict:
-    if not {"id", "name"} <= category.keys():
-        raise UserError(f"{path}: the category {category} has no id or no name: add it.")
-    return {**category, "isthing": 1}
 
 
 def _check_stuff(things: list[dict], stuff: list[dict], path: Path | None) -> None:
@@ -83,17 +81,20 @@ def _pictures(content: dict, thing_ids: set[int], path: Path) -> list[Picture]:
         missing = {"image_id", "category_id", "segmentation"} - annotation.keys()
         if missing:
             raise UserError(f"{where} has no {sorted(missing)[0]}: add it, or leave it out.")
-        if annotation["category_id"] not in thing_ids:
+        category = annotation["category_id"]
+        if not isinstance(category, int) or category not in thing_ids:
             raise UserError(
-                f"{where} has category {annotation['category_id']}, which is not in `categories`: "
+                f"{where} has category {category!r}, which is not in `categories`: "
                 "add the category or change the annotation."
             )
+        if annotation.get("iscrowd", 0) not in (0, 1):
+            raise UserError(f"{where} has iscrowd {annotation['iscrowd']!r}: use 0 or 1.")
         annotations[annotation["image_id"]].append(annotation)
     images = {image["id"]: image for image in content["images"]}
     lost = annotations.keys() - images.keys()
     if lost:
         raise UserError(
-            f"{path}: image {min(lost)} has annotations but is not in `images`: add it."
+            f"{path}: image {min(lost, key=str)} has annotations but is not in `images`: add it."
         )
     return [
         Picture(image["file_name"], id_, annotations.get(id_, [])) for id_, image in images.items()
@@ -136,6 +137,8 @@ def run_lengths(annotation: dict, height: int, width: int, path: Path) -> dict:
     try:
         if isinstance(segmentation, dict):
             return _checked_runs(segmentation, height, width)
+        if not isinstance(segmentation, list) or not all(isinstance(p, list) for p in segmentation):
+            raise ValueError("its segmentation is no list of polygons, and no run lengths")
         polygons = [_checked_polygon(polygon) for polygon in segmentation]
         if not polygons:
             raise ValueError("there is no polygon")
@@ -153,15 +156,38 @@ def _checked_polygon(polygon: list[float]) -> list[float]:
 
 
 def _checked_runs(segmentation: dict, height: int, width: int) -> dict:
+    if not {"size", "counts"} <= segmentation.keys():
+        raise ValueError("its run lengths lack their size or their counts")
     size = [int(x) for x in segmentation["size"]]
     if size != [height, width]:
         raise ValueError(f"its mask is {size[1]} x {size[0]}, the image {width} x {height} pixels")
     counts = segmentation["counts"]
-    if isinstance(counts, list):
-        runs = np.array(counts, dtype=np.int64)
-        if (runs < 0).any() or runs.sum() != height * width:
-            raise ValueError(f"its runs cover {runs.sum()} of {height * width} pixels")
-        return coco_mask.frPyObjects({"size": size, "counts": counts}, height, width)
-    run = {"size": size, "counts": counts}
-    coco_mask.decode(run)  # a ValueError where the runs do not fill the image
-    return run
+    runs = np.array(_runs_of_text(counts) if isinstance(counts, str) else counts, dtype=np.int64)
+    if (runs < 0).any():
+        raise ValueError(f"one of its runs is {runs.min()} pixels long")
+    # pycocotools leaves what runs do not cover as it finds it in memory.
+    if runs.sum() != height * width:
+        raise ValueError(f"its runs cover {runs.sum()} of {height * width} pixels")
+    return coco_mask.frPyObjects({"size": size, "counts": runs.tolist()}, height, width)
+
+
+def _runs_of_text(text: str) -> list[int]:
+    """The run lengths in COCO's text.
+
+    A character holds six bits: five of a number, the lowest first, and whether more of it follow.
+    From the fourth on, a number is the difference to the run before the last.
+    """
+    runs, number, bits = [], 0, 0
+    for character in text:
+        six = ord(character) - 48
+        if not 0 <= six < 64:
+            raise ValueError(f"{character!r} is not of COCO's run lengths")
+        number |= (six & 31) << bits
+        bits += 5
+        if six & 32:
+            continue
+        if six & 16:  # the sign
+            number -= 1 << bits
+        runs.append(number + (runs[-2] if len(runs) > 2 else 0))
+        number, bits = 0, 0
+    return runs

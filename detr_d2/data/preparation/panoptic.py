@@ -1,5 +1,6 @@
 """COCO panoptic data itself: other classes, other splits, a part of it."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -45,7 +46,7 @@ class Classes:
             if len(kinds) > 1:
                 raise UserError(f"{new} cannot be made of things and stuff: merge one kind alone.")
             name_of.update(dict.fromkeys(parts, new))
-        for name in self.drop:
+        for name in {*self.drop}:
             del name_of[name]
         if self.keep:
             name_of = {old: new for old, new in name_of.items() if {old, new} & {*self.keep}}
@@ -121,6 +122,9 @@ def _check_names(classes: Classes, by_name: dict[str, dict]) -> None:
     for name in (*classes.drop, *parts, *classes.rename):
         if name not in by_name:
             raise UserError(f"There is no class {name}: the classes are {', '.join(by_name)}.")
+    for name, times in Counter([*{*classes.drop}, *parts, *classes.rename]).items():
+        if times > 1:
+            raise UserError(f"{name} is dropped, merged or renamed {times} times: do one of them.")
     results = {*by_name, *classes.merge, *classes.rename.values()}
     for name in classes.keep:
         if name not in results:

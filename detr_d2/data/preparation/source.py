@@ -55,6 +55,8 @@ class Source:
 
     def first(self, limit: int | None) -> "Source":
         """The same with at most `limit` images; None keeps all."""
+        if limit is not None and limit < 1:
+            raise UserError(f"--limit {limit} leaves no image: give 1 or more.")
         return replace(self, pictures=self.pictures[:limit])
 
     def split(self, share: float, seed: int) -> dict[str, "Source"]:
@@ -62,6 +64,8 @@ class Source:
 
         Which ones depends on the seed and on the file names, not on their order.
         """
+        if not 0 < share < 1:
+            raise UserError(f"{share:g} is no share: give a number between 0 and 1, such as 0.2.")
         names = sorted(picture.file_name for picture in self.pictures)
         count = round(share * len(names))
         if not 0 < count < len(names):

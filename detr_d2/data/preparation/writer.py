@@ -34,7 +34,7 @@ def write_panoptic(source: Source, output: Path, name: str, workers: int) -> Cou
     unfinished = folder.with_name(f".{folder.name}.unfinished-{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        unfinished.mkdir(parents=True)
+        _make_folder(unfinished)
         png_names = unique_png_names([picture.file_name for picture in source.pictures])
         written = parallel_map(
             partial(_write_one, source=_without_pictures(source), folder=unfinished),
@@ -49,6 +49,13 @@ def write_panoptic(source: Source, output: Path, name: str, workers: int) -> Cou
     content = {"images": images, "annotations": annotations, "categories": source.categories}
     write_json(json_file, content)
     return sum(remarks, Counter())
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"{folder.parent} is no folder to write to: {error.strerror}.") from error
 
 
 def panoptic_paths(output: Path, name: str) -> tuple[Path, Path]:

@@ -21,7 +21,7 @@ from ..panoptic_map import (
     runs_of,
 )
 from ..parallel import parallel_map
-from ..problems import Problem, is_list_of_dicts
+from ..problems import IMAGE_ID, Problem, is_list_of_dicts
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Inspection:
         image: of the JSON, with the size that the file has.
         annotation: of the JSON, with areas, boxes and segments as in the PNG.
         digest: of the image's pixels; None where it cannot be read.
-        areas: pixels of each segment of `annotation`.
+        areas: pixels of each segment of `annotation`; those that have none come last there, and
+            are left out here.
         void: pixels of no segment; None where the PNG cannot be read.
     """
 
@@ -46,8 +47,10 @@ class Inspection:
 def inspect_images(
     content: dict, image_root: str, panoptic_root: str, workers: int
 ) -> list[Inspection]:
-    """Read all images and PNGs of a panoptic JSON; annotations that lack something are skipped."""
-    images = {image.get("id"): image for image in content["images"]}
+    """Read all images and PNGs of a panoptic JSON, in the order of its complete annotations."""
+    images = {
+        image["id"]: image for image in content["images"] if isinstance(image.get("id"), IMAGE_ID)
+    }
     stuff = {c["id"] for c in content["categories"] if not c.get("isthing", True)}
     pairs = [
         (images[annotation["image_id"]], annotation)
@@ -68,13 +71,24 @@ def digest_images(content: dict, image_root: str, workers: int) -> dict[str, str
 
 
 def _is_complete(annotation: dict, images: dict) -> bool:
-    image = images.get(annotation.get("image_id"))
+    """Whether an annotation can be compared with its files.
+
+    Args:
+        images: those of the JSON, by id.
+    """
+    image_id = annotation.get("image_id")
+    image = images.get(image_id) if isinstance(image_id, IMAGE_ID) else None
     return (
         image is not None
-        and {"file_name", "height", "width"} <= image.keys()
-        and "file_name" in annotation
+        and {"height", "width"} <= image.keys()
+        and isinstance(image.get("file_name"), str)
+        and isinstance(annotation.get("file_name"), str)
         and is_list_of_dicts(annotation, "segments_info")
-        and all({"id", "category_id"} <= s.keys() for s in annotation["segments_info"])
+        and all(
+            isinstance(segment.get(key), int)
+            for segment in annotation["segments_info"]
+            for key in ("id", "category_id")
+        )
     )
 
 
@@ -85,36 +99,37 @@ def _inspect(
     where = f"(image {image['id']})"
     problems = list(_iscrowd_problems(annotation, where))
     problems += _class_problems(annotation, stuff, where)
+    segments = [{**s, "iscrowd": s.get("iscrowd", 0)} for s in annotation["segments_info"]]
+    annotation = {**annotation, "segments_info": segments}
     pixels = _try_to_read(read_image, image_root, image["file_name"], where, problems)
     ids = _try_to_read(read_panoptic_png, panoptic_root, annotation["file_name"], where, problems)
 
-    digest = None
+    digest, void, areas = None, None, ()
+    png = f"{annotation['file_name']} {where}"
     if pixels is not None:
         digest = _digest(pixels)
-        size = pixels.shape[:2]
-        try:
-            check_listed_size({**image, "image_id": image["id"]}, size)
-        except UserError as error:
-            problems.append(Problem("Sizes", str(error), can_be_fixed=True))
-        image = {**image, "height": size[0], "width": size[1]}
-    if ids is None:
-        return Inspection(image, annotation, digest, problems=problems)
-    if pixels is not None:
-        try:
-            check_same_size(
-                f"{annotation['file_name']} {where}", ids.shape, image["file_name"], size
-            )
-        except UserError as error:
-            problems.append(Problem("Sizes", str(error)))
-
-    measured, void = _measure(ids)
-    segments = annotation["segments_info"]
-    problems += _segment_problems(segments, measured, f"{annotation['file_name']} {where}")
-    seen = [s for s in segments if s["id"] in measured]
-    right = [{**s, **measured[s["id"]], "iscrowd": s.get("iscrowd", 0)} for s in seen]
-    annotation = {**annotation, "segments_info": right}
-    areas = tuple(measured[s["id"]]["area"] for s in seen)
+        problems += _size_problems(image, png, pixels.shape[:2], ids)
+        image = {**image, "height": pixels.shape[0], "width": pixels.shape[1]}
+    if ids is not None and (pixels is None or ids.shape == pixels.shape[:2]):
+        measured, void = _measure(ids)
+        problems += _segment_problems(segments, measured, png)
+        right, areas = _as_measured(segments, measured)
+        annotation = {**annotation, "segments_info": right}
     return Inspection(image, annotation, digest, areas, void, problems)
+
+
+def _size_problems(
+    image: dict, png: str, size: tuple[int, int], ids: np.ndarray | None
+) -> Iterator[Problem]:
+    """Where JSON and PNG do not have the (height, width) of the image."""
+    try:
+        check_listed_size({**image, "image_id": image["id"]}, size)
+    except UserError as error:
+        yield Problem("Sizes", str(error), can_be_fixed=True)
+    try:
+        check_same_size(png, size if ids is None else ids.shape, image["file_name"], size)
+    except UserError as error:
+        yield Problem("Sizes", str(error))
 
 
 def _try_to_read(read, root: str, name: str, where: str, problems: list) -> np.ndarray | None:
@@ -153,15 +168,36 @@ def _measure(ids: np.ndarray) -> tuple[dict[int, dict], int]:
     return measured, measured.pop(0, {"area": 0})["area"]
 
 
+def _unlisted(segments: list[dict], measured: dict[int, dict]) -> list[int]:
+    """Ids of the PNG that the JSON does not list."""
+    return sorted(measured.keys() - {s["id"] for s in segments})
+
+
+def _as_measured(
+    segments: list[dict], measured: dict[int, dict]
+) -> tuple[list[dict], tuple[int, ...]]:
+    """The segments as the PNG has them, and their areas.
+
+    Those without pixels are left out; but where the PNG has ids that are not listed, it may be the
+    ids that are wrong, and they are kept.
+    """
+    seen = [{**s, **measured[s["id"]]} for s in segments if s["id"] in measured]
+    lost = [s for s in segments if s["id"] not in measured]
+    kept = lost if _unlisted(segments, measured) else []
+    return [*seen, *kept], tuple(s["area"] for s in seen)
+
+
 def _segment_problems(
     segments: list[dict], measured: dict[int, dict], where: str
 ) -> Iterator[Problem]:
     kind = "PNG and JSON disagree"
-    for id_ in sorted(measured.keys() - {s["id"] for s in segments}):
+    unlisted = _unlisted(segments, measured)
+    for id_ in unlisted:
         yield Problem(kind, only_in_png(where, id_))
     for segment in segments:
         if segment["id"] not in measured:
-            yield Problem(kind, only_in_json(where, segment["id"]), can_be_fixed=True)
+            sentence = only_in_json(where, segment["id"])
+            yield Problem(kind, sentence, can_be_fixed=not unlisted)
             continue
         for key, right in measured[segment["id"]].items():
             if segment.get(key) != right:

@@ -6,8 +6,17 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from ...errors import UserError
 from ..files import read_json, write_json
-from ..problems import Problem, category_problems, json_problems, list_problems, raise_first
+from ..problems import (
+    FORMAT,
+    REPEATED,
+    Problem,
+    category_problems,
+    json_problems,
+    list_problems,
+    raise_first,
+)
 from .inspection import Inspection, digest_images, inspect_images
 from .overlap import overlap_problems, repetition_problems
 from .statistics import config_lines, statistics
@@ -84,7 +93,13 @@ def fix(report: Report) -> tuple[Path, int]:
 
     Returns:
         The copy of the old JSON, and how many problems are gone.
+
+    Raises:
+        UserError: where entries cannot be told apart by their ids.
     """
+    for problem in report.problems:
+        if problem.kind in (FORMAT, REPEATED):
+            raise UserError(f"Nothing was fixed, first put this right: {problem.sentence}")
     path = Path(report.dataset.panoptic_json)
     images = {i.image["id"]: i.image for i in report.inspections}
     annotations = {i.annotation["image_id"]: i.annotation for i in report.inspections}

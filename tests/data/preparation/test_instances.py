@@ -62,8 +62,9 @@ def test_polygons_become_things(convert):
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_run_lengths_are_read(convert, compressed):
-    mask = np.random.default_rng(0).random((6, 8)) < 0.5
+@pytest.mark.parametrize("share", [0.02, 0.5, 1])
+def test_run_lengths_are_read(convert, compressed, share):
+    mask = np.random.default_rng(0).random((6, 8)) < share
     found = convert({"category_id": 5, "segmentation": runs(mask, compressed)})
     assert found == [(5, 0, frozenset(zip(*(x.tolist() for x in np.nonzero(mask)))))]
 
@@ -136,15 +137,44 @@ def test_an_image_without_instances_is_void(convert):
         ({"segmentation": []}, "there is no polygon"),
         ({"segmentation": [[0, 0, 1, 0, float("nan"), 1]]}, "outside of every image"),
         ({"segmentation": {"size": [6, 8], "counts": [3, 4]}}, "its runs cover 7 of 48 pixels"),
-        ({"segmentation": {"size": [6, 8], "counts": "PPPPPPPP"}}, r"annotation 1 \(image 9\)"),
+        ({"segmentation": {"size": [6, 8], "counts": [50, -2]}}, "one of its runs is -2 pixels"),
+        ({"segmentation": {"size": [6, 8], "counts": "55"}}, "its runs cover 10 of 48 pixels"),
+        ({"segmentation": {"size": [6, 8], "counts": "5\t"}}, "is not of COCO's run lengths"),
+        ({"segmentation": {"size": [6, 8]}}, "its run lengths lack their size or their counts"),
+        ({"segmentation": [1, 2, 3, 4, 5, 6]}, "no list of polygons, and no run lengths"),
+        ({"segmentation": None}, "no list of polygons, and no run lengths"),
         ({"segmentation": {"size": [8, 6], "counts": [48]}}, "its mask is 6 x 8, the image 8 x 6"),
         ({"category_id": 4}, "annotation 1 has category 4, which is not in"),
+        ({"category_id": [3]}, r"annotation 1 has category \[3\], which is not in"),
         ({"image_id": 8}, "image 8 has annotations but is not in"),
+        ({"iscrowd": None}, "annotation 1 has iscrowd None: use 0 or 1"),
     ],
 )
 def test_bad_annotations_are_named(convert, change, sentence):
     with pytest.raises(UserError, match=sentence):
         convert({"category_id": 3, "segmentation": rectangle(0, 0, 2, 2), **change})
+
+
+def test_bad_lists_are_named(convert, tmp_path):
+    for categories, sentence in [
+        ([], "has no categories"),
+        ([*CATEGORIES, {"id": 3, "name": "bus"}], "two categories have the id 3"),
+        ([{"id": "3", "name": "car"}], "the category id '3' is no whole number"),
+        ([3], "has no list categories"),
+    ]:
+        with pytest.raises(UserError, match=sentence):
+            convert(categories=categories)
+    with pytest.raises(UserError, match="two categories have the name car"):
+        convert(background="car")
+    content = json.loads((tmp_path / "instances.json").read_text())
+    for images, sentence in [
+        (content["images"] * 2, "two images have the id 9"),
+        ([{"id": 9}], "image 9 has no file_name"),
+        ([{"id": 9, "file_name": 3}], "image 9 has the file_name 3: correct it"),
+    ]:
+        (tmp_path / "instances.json").write_text(json.dumps({**content, "images": images}))
+        with pytest.raises(UserError, match=sentence):
+            from_instances(tmp_path / "images", tmp_path / "instances.json")
 
 
 def test_stuff_with_the_id_of_a_thing_is_named(convert, tmp_path):

@@ -86,7 +86,8 @@ def test_stuff_in_several_segments_is_united(convert):
         ({"keep": ("cow",)}, "There is no class cow to keep"),
         ({"merge": {"x": ("sky", "car")}}, "x cannot be made of things and stuff"),
         ({"rename": {"sky": "tree"}}, "tree and sky would both be tree: use --merge"),
-        ({"drop": ("sky", "tree", "car", "bus")}, "No class of .* is left"),
+        ({"drop": ("sky", "tree", "car", "bus", "bus")}, "No class of .* is left"),
+        ({"drop": ("car",), "merge": {"x": ("car", "bus")}}, "car is dropped, merged or renamed 2"),
     ],
 )
 def test_impossible_changes_are_named(convert, classes, sentence):

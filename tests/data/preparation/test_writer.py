@@ -63,6 +63,12 @@ def test_what_is_there_is_not_overwritten(source, tmp_path):
     assert all_bytes(tmp_path / "out") == before
 
 
+def test_a_file_is_no_folder_to_write_to(source, tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(UserError, match="out is no folder to write to: Not a directory"):
+        write_panoptic(source, tmp_path / "out", "train", 1)
+
+
 @pytest.mark.parametrize("name", ["", "..", "a/b", "../a"])
 def test_names_stay_inside_the_folder(tmp_path, name):
     with pytest.raises(UserError, match="is no name for a dataset"):
@@ -90,3 +96,9 @@ def test_a_list_chooses_images_and_a_limit_the_first(source):
         source.only(["lost.jpg"])
     with pytest.raises(UserError, match="leaves train or val without images"):
         source.split(0.01, seed=0)
+    for share in (-1, 1, float("nan")):
+        with pytest.raises(UserError, match="is no share"):
+            source.split(share, seed=0)
+    for limit in (0, -1):
+        with pytest.raises(UserError, match="leaves no image"):
+            source.first(limit)

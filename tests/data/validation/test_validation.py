@@ -69,6 +69,11 @@ def with_image(content, **changes):
         (lambda c: with_image(c, file_name="b.png"), "Missing files", "b.png (image 5) does not"),
         (lambda c: with_image(c, file_name="../a.png"), "Format", "../a.png leaves"),
         (lambda c: with_image(c, id=6), "Format", "image 5 has an annotation but is not in"),
+        (lambda c: with_image(c, file_name=3), "Format", "image 5 has the file_name 3: correct"),
+        (lambda c: with_image(c, id=[5]), "Format", "image [5] has the id [5]: correct it"),
+        (lambda c: {"annotations": []}, "Format", "annotates no image"),
+        (lambda c: with_segment(c, id="7"), "Segment ids", "a segment has the id '7': use whole"),
+        (lambda c: with_segment(c, category_id=[3]), "Unknown categories", "has category [3]"),
         (lambda c: {"images": c["images"] * 2}, "Repeated ids and files", "have the id 5"),
         (lambda c: {"images": c["images"] * 2}, "Repeated ids and files", "are the file a.png"),
         (
@@ -124,6 +129,13 @@ def test_categories_that_cannot_be_used_are_one_sentence(dataset):
             None,
             1,
         )
+    for key, value, sentence in [
+        ("isthing", "yes", "has isthing 'yes': use 0 or 1"),
+        ("id", "9", "the category id '9' is no whole number"),
+        ("name", None, "the category name None is no text"),
+    ]:
+        with pytest.raises(UserError, match=sentence):
+            validate(rewrite(categories=[{**content["categories"][0], key: value}]), None, 1)
     with pytest.raises(UserError, match="no list `images`"):
         validate(rewrite(images={}), None, 1)
 
@@ -149,6 +161,39 @@ def test_fix_makes_the_json_what_the_files_are_and_keeps_the_old_one(dataset):
 
     (folder / "panoptic.json").write_bytes(before)
     assert fix(report)[0].name == "panoptic.json.before-fix-2"
+
+
+def test_fix_keeps_what_the_png_does_not_settle(dataset):
+    folder, content, rewrite = dataset
+    # The PNG has 7, the JSON 8: which of them is wrong, nobody knows. 300 is plain.
+    segments = content["annotations"][0]["segments_info"]
+    changed = [{**segments[0], "id": 8}, {**segments[1], "area": 1}]
+    report = validate(rewrite(**with_segments(content, changed)), None, 1)
+    assert "2 segments" not in report.text(5)
+    assert [p.kind for p in report.problems if p.can_be_fixed] == ["Areas and boxes"]
+    fix(report)
+    written = json.loads((folder / "panoptic.json").read_text())
+    assert written["annotations"][0]["segments_info"] == [segments[1], changed[0]]
+
+    # The PNG is of another image: iscrowd alone is settled.
+    wrong = rewrite(**with_segment(content, iscrowd=None))
+    Image.new("RGB", (5, 4)).save(folder / "panoptic/a.png")
+    report = validate(wrong, None, 1)
+    assert [(p.kind, p.can_be_fixed) for p in report.problems] == [
+        ("iscrowd", True),
+        ("Sizes", False),
+    ]
+    fix(report)
+    assert json.loads((folder / "panoptic.json").read_text()) == content
+
+
+def test_nothing_is_fixed_where_ids_are_not_unique(dataset):
+    folder, content, rewrite = dataset
+    wrong = rewrite(**with_segment(content, area=1), images=content["images"] * 2)
+    before = (folder / "panoptic.json").read_bytes()
+    with pytest.raises(UserError, match=r"Nothing was fixed, .* two images have the id 5"):
+        fix(validate(wrong, None, 1))
+    assert (folder / "panoptic.json").read_bytes() == before
 
 
 def test_areas_and_boxes_are_those_of_a_loop_over_pixels(dataset):
