@@ -1,7 +1,5 @@
 """Pictures of what goes into the model and of what comes out, by Detectron2's visualizer."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from detectron2.data import Metadata
@@ -9,8 +7,6 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.colormap import colormap
 from detectron2.utils.visualizer import Visualizer
 from PIL import Image, ImageDraw
-
-from .classes import PanopticClasses
 
 _LEAST_WIDTH = 480  # pixels; smaller images are drawn larger, so that labels can be read
 _TITLE_HEIGHT = 24  # pixels
@@ -75,39 +71,6 @@ def draw_stuff(
     for number, class_ in enumerate(stuff, 1):
         shown[sem_seg == number] = class_
     return _visualizer(image, metadata).draw_sem_seg(shown, alpha=0.6).get_image()
-
-
-def draw_training_input(
-    x: dict, metadata: Metadata, image_format: str, fpn_classes: PanopticClasses | None = None
-) -> list[tuple[str, np.ndarray]]:
-    """Titled pictures of what a dataset mapper feeds the model.
-
-    Args:
-        x: `image` (3, h, w) uint8, `file_name`, `instances` with `gt_boxes` and `gt_classes`, and
-            `segment_map` (PanopticDETR) or `sem_seg` (Panoptic FPN) if there is one.
-        image_format: channels of `image`, "RGB" or "BGR".
-        fpn_classes: the dataset's, where `x` has Panoptic FPN's numbers of classes.
-    """
-    image = x["image"].permute(1, 2, 0).numpy()
-    if image_format == "BGR":
-        image = image[:, :, ::-1]
-    instances = x["instances"]
-    classes, masks = instances.gt_classes.tolist(), None
-    if fpn_classes is not None:
-        classes, masks = [fpn_classes.things[n] for n in classes], instances.gt_masks.tensor
-    boxes = draw_boxes(image, instances.gt_boxes, classes, None, metadata, masks)
-    title = f"{Path(x['file_name']).name}, {image.shape[1]} x {image.shape[0]}"
-    pictures = [(title, image), ("boxes", boxes)]
-    if fpn_classes is not None:
-        stuff = draw_stuff(image, x["sem_seg"], fpn_classes.stuff, metadata)
-        pictures.append(("stuff", stuff))
-    if "segment_map" in x:
-        things = metadata.thing_dataset_id_to_contiguous_id.values()
-        infos = [
-            {"id": t, "category_id": c, "isthing": c in things} for t, c in enumerate(classes, 1)
-        ]
-        pictures.append(("segments", draw_panoptic(image, x["segment_map"], infos, metadata)))
-    return pictures
 
 
 def draw_prediction(

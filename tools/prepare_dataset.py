@@ -11,7 +11,7 @@ from pathlib import Path
 
 from detr_d2.data import preparation
 from detr_d2.data.parallel import available_processors
-from detr_d2.engine.tools import positive_int, run_tool
+from detr_d2.engine.tools import run_tool
 from detr_d2.errors import UserError
 
 
@@ -35,7 +35,7 @@ def _add_format(formats, name: str, description: str) -> argparse.ArgumentParser
     parser.add_argument(
         "--list", type=Path, help="text file of the images to convert, relative to --image-root"
     )
-    parser.add_argument("--limit", type=positive_int, help="convert the first images only")
+    parser.add_argument("--limit", type=int, help="convert the first images only")
     parser.add_argument(
         "--val-share",
         type=float,
@@ -45,7 +45,7 @@ def _add_format(formats, name: str, description: str) -> argparse.ArgumentParser
     parser.add_argument("--seed", type=int, default=0, help="of --val-share (default: 0)")
     parser.add_argument(
         "--workers",
-        type=positive_int,
+        type=int,
         default=available_processors(),
         help="processes (default: %(default)s, the processors); the result is the same",
     )

@@ -9,7 +9,7 @@ import argparse
 
 from detr_d2.data import validation
 from detr_d2.data.parallel import available_processors
-from detr_d2.engine.tools import positive_int, run_tool
+from detr_d2.engine.tools import run_tool
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,7 +37,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         "--workers",
-        type=positive_int,
+        type=int,
         default=available_processors(),
         help="processes (default: %(default)s, the processors)",
     )

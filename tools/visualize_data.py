@@ -9,9 +9,10 @@ from tqdm import tqdm
 
 from detr_d2.classes import panoptic_classes
 from detr_d2.config import is_panoptic_fpn
-from detr_d2.drawing import draw_training_input, side_by_side
+from detr_d2.drawing import side_by_side
 from detr_d2.engine import Trainer, setup_cfg
 from detr_d2.engine.tools import positive_int, run_tool, save_picture
+from detr_d2.engine.training_inputs import draw_training_input
 from detr_d2.errors import UserError
 
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from ..data.files import join_inside, written_beside
 from ..data.images import read_image
-from ..data.panoptic_map import read_panoptic_png
+from ..data.panoptic_map import places_of, read_panoptic_png
 from ..data.registration import metadata_of
 from ..drawing import draw_segments
 from ..errors import UserError
@@ -165,13 +165,14 @@ def mistakes(result: ImageResult, categories: list[dict]) -> dict[str, list[str]
 def _draw(image: np.ndarray, ids: np.ndarray, segments: Segments, metadata: Metadata) -> np.ndarray:
     things = metadata.thing_dataset_id_to_contiguous_id
     class_of = {**things, **metadata.stuff_dataset_id_to_contiguous_id}
-    numbers, infos = np.zeros(ids.shape, dtype=np.int64), []
-    for id_, category in zip(segments.ids.tolist(), segments.categories.tolist()):
-        infos.append({"id": len(infos) + 1, "category_id": class_of[category]})
-        numbers[ids == id_] = len(infos)
+    numbers, _ = places_of(ids.ravel(), segments.ids.tolist())
+    infos = [
+        {"id": t, "category_id": class_of[category]}
+        for t, category in enumerate(segments.categories.tolist(), 1)
+    ]
     # Over grey, so that a class has the same colour in all pictures.
     gray = image.mean(axis=2, keepdims=True).astype(np.uint8).repeat(3, axis=2)
-    return draw_segments(gray, numbers, infos, metadata)
+    return draw_segments(gray, numbers.reshape(ids.shape), infos, metadata)
 
 
 def _article(

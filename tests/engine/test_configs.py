@@ -186,14 +186,6 @@ def test_a_wrong_file_is_one_sentence(tmp_path):
         setup_cfg(str(tmp_path / "a.yaml"))
 
 
-def test_a_missing_gpu_is_one_sentence(monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    cfg = setup_cfg(str(CONFIGS / "COCO-Detection/detr_R_50.yaml"))
-    for build in (Trainer.build_model, Predictor):
-        with pytest.raises(UserError, match=r"MODEL\.DEVICE is cuda.*set MODEL\.DEVICE cpu"):
-            build(cfg)
-
-
 def test_missing_data_says_where_it_was_looked_for(tmp_path):
     path = str(CONFIGS / "CamVid-PanopticSegmentation/panoptic_detr_R_18.yaml")
     with pytest.raises(UserError, match=r"panoptic_train\.json.*DATASETS\.ROOT"):
