@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from tabulate import tabulate
 
-from ..data.files import written_beside
+from ..data.files import write_text
 from .settings import Settings
 
 _MEBI = 2**20
@@ -82,8 +82,7 @@ def write(
         "benchmark.md": markdown(rows, exactness, machine, settings) + "\n",
     }
     for name, text in texts.items():
-        with written_beside(folder / name) as unfinished:
-            unfinished.write_text(text)
+        write_text(folder / name, text)
 
 
 def _heading(machine: dict, settings: Settings) -> str:

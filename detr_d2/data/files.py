@@ -29,6 +29,12 @@ def write_json(path: str | os.PathLike, content: dict | list) -> None:
         json.dump(content, f)
 
 
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write `text` to `path` as UTF-8, see `written_beside`."""
+    with written_beside(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
 @contextmanager
 def written_beside(path: str | os.PathLike) -> Iterator[Path]:
     """Give a path to write to, which takes the place of `path` when all is written.

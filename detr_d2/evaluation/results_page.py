@@ -9,7 +9,7 @@ from detectron2.data import Metadata
 from PIL import Image
 from tqdm import tqdm
 
-from ..data.files import join_inside, written_beside
+from ..data.files import join_inside, write_text, written_beside
 from ..data.images import read_image
 from ..data.panoptic_map import places_of, read_panoptic_png
 from ..data.registration import metadata_of
@@ -53,8 +53,7 @@ def write_results_page(
         f"Shown: {len(articles)}, the lowest PQ first."
     )
     title = f"Panoptic results on {os.path.basename(panoptic_json)}"
-    with written_beside(Path(output) / "index.html") as unfinished:
-        unfinished.write_text(_page(title, summary, articles), encoding="utf-8")
+    write_text(Path(output) / "index.html", _page(title, summary, articles))
     return len(articles)
 
 

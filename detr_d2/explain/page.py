@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections import Counter
 from html import escape
 from importlib.resources import files
@@ -12,6 +11,7 @@ from string import Template
 import numpy as np
 from tqdm import tqdm
 
+from ..data.files import write_text
 from ..engine.tools import save_picture
 from ..modeling.meta_arch import DETR
 from . import tables
@@ -64,8 +64,8 @@ def write_explanation(
     save_picture(boxes_picture(explained), folder / "figures" / "boxes.png")
     tensors = [_finite(row) for row in described]
     content = {"image": name, "letters": explained.letters(), "tensors": tensors}
-    _write(folder / "trace.json", json.dumps(content, indent=1))
-    _write(folder / "index.html", _html(explained, described, figures, ground_truth))
+    write_text(folder / "trace.json", json.dumps(content, indent=1))
+    write_text(folder / "index.html", _html(explained, described, figures, ground_truth))
     return image
 
 
@@ -203,10 +203,3 @@ def _finite(row: dict) -> dict:
     """JSON has no infinity and no NaN."""
     ends = row["range"]
     return {**row, "range": ends and [x if math.isfinite(x) else str(x) for x in ends]}
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
