@@ -39,7 +39,8 @@ def setup_cfg(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
 
 def _merge(cfg: CfgNode, config_file: str, overrides: list) -> None:
     if not PathManager.isfile(config_file):
-        raise UserError(f"There is no configuration {config_file}: give a file of configs/.")
+        name = config_file or "given"
+        raise UserError(f"There is no configuration {name}: name a file of configs/.")
     try:
         cfg.merge_from_file(config_file)
         for key in overrides[::2]:
