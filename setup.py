@@ -20,6 +20,7 @@ setup(
         "safetensors>=0.4.3,<1",  # Hugging Face's weights, read without running anything
         "scipy>=1.10,<2",  # the Hungarian algorithm; boxes of a segment map
         "pillow>=9.4,<14",  # images and panoptic PNGs
+        "opencv-python-headless>=4.5,<4.12",  # videos; Detectron2's drawing; 4.12 wants numpy 2
         "matplotlib>=3.6,<4",  # colour maps; Detectron2's drawing needs it as well
         "tqdm>=4.60,<5",  # progress of long work
     ],

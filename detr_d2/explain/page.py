@@ -70,6 +70,10 @@ def write_explanation(
 
 
 _DILATED = " The last stage is dilated in this model (DC5), so that Res5 stays as large as Res4."
+_THEN_MASKS = (
+    "; a mask head draws a mask for each query that is sure; and the masks are merged, so that "
+    "every pixel belongs to one segment"
+)
 _OTHERS_MASKED = ", and other things, whose masks are given one by one and not merged"
 
 
@@ -88,6 +92,8 @@ def _html(
         memory_later=", and so do the attention maps" if has_masks else "",
         query_list=tables.query_list(image, explained.labels),
         query_table=tables.query_table(image, explained.labels),
+        then_masks=_THEN_MASKS if has_masks else "",
+        questions=_template("page_questions.html").substitute(facts) if has_masks else "",
         contents=_text("page_contents.html") if has_masks else "",
         mask_sections=_mask_sections(explained, facts) if has_masks else "",
         ground_truth_link=' <a href="#ground-truth">Ground truth</a>' if ground_truth else "",
