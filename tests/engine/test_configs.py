@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from detectron2 import model_zoo
 from detectron2.config import get_cfg
@@ -202,14 +201,6 @@ def test_a_dataset_of_the_base_may_be_absent_where_it_is_not_used(tiny_dataset, 
     setup_cfg(str(CONFIGS / "CamVid-PanopticSegmentation/panoptic_detr_R_18.yaml"), own)
     assert "own" in DatasetCatalog.list()
     assert "camvid_panoptic_val" not in DatasetCatalog.list()
-
-
-def test_a_machine_without_a_gpu_is_told_so_in_a_sentence(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    cfg = setup_cfg(str(CONFIGS / "COCO-Detection/detr_R_50.yaml"))
-    for build in (Trainer.build_model, Predictor):
-        with pytest.raises(UserError, match=r"MODEL\.DEVICE is cuda.*set MODEL\.DEVICE cpu"):
-            build(cfg)
 
 
 def test_a_dataset_is_registered_on_the_command_line(tiny_dataset, forget_datasets):
