@@ -77,8 +77,8 @@ def _cost_section(costs: dict[str, dict], histories: dict[str, History | None]) 
     devices = " and ".join(sorted({c["device"] for c in costs.values()}))
     text = (
         f"Inference on one image at a time, measured on: {devices}. Multiply-adds are those of "
-        "convolutions and matrix products. Memory includes the weights. Hours of training are "
-        "those of its iterations, without evaluations."
+        "convolutions and matrix products, in most papers called FLOPs. Memory includes the "
+        "weights. Hours of training are those of its iterations, without evaluations."
     )
     return Section("Cost", text, [cost_table(costs, histories)])
 

@@ -70,7 +70,7 @@ def _percent_table(names: list[str], rows: list[tuple[str, list]]) -> Table:
         for title, values in rows
     ]
     texts = [[title, *("-" if v is None else f"{v:.1f}" for v in values)] for title, values in rows]
-    return Table(["percent", *names], texts, [_best(values, max) for _, values in rows])
+    return Table(["percent", *names], texts, [_best(shown, max) for _, *shown in texts])
 
 
 def cost_table(costs: dict[str, dict], histories: dict[str, History | None]) -> Table:
@@ -89,7 +89,7 @@ def cost_table(costs: dict[str, dict], histories: dict[str, History | None]) -> 
     texts, best = [], []
     for title, values, form in rows:
         texts.append([title, *(format(v, form) for v in values)])
-        best.append(_best(values, min))
+        best.append(_best(texts[-1][1:], min))
     for title, of in (
         ("training: iterations", lambda h: f"{h.iterations:,}"),
         ("training: images seen", lambda h: f"{h.images:,}"),
@@ -100,8 +100,10 @@ def cost_table(costs: dict[str, dict], histories: dict[str, History | None]) -> 
     return Table(["", *costs], texts, best)
 
 
-def _best(values: list[float | None], choose) -> int | None:
-    """The place of the best value, where all are known and one is better than the others."""
-    if len(values) < 2 or None in values or values.count(choose(values)) > 1:
+def _best(shown: list[str], choose) -> int | None:
+    """The place of the best number, where all are known and one is seen to be better."""
+    if len(shown) < 2 or "-" in shown:
         return None
-    return values.index(choose(values))
+    values = [float(text) for text in shown]
+    best = choose(values)
+    return None if values.count(best) > 1 else values.index(best)

@@ -23,6 +23,14 @@ def read_json(path: str | os.PathLike) -> dict | list:
             raise UserError(f"{path} is not valid JSON ({error}): write it again.") from error
 
 
+def read_json_object(path: str | os.PathLike) -> dict:
+    """As `read_json`, of a file that must hold an object, {...}."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{os.fspath(path)} holds no JSON object, {{...}}: give a COCO JSON.")
+    return content
+
+
 def write_json(path: str | os.PathLike, content: dict | list) -> None:
     """Write `content` to `path`, see `written_beside`."""
     with written_beside(path) as unfinished, open(unfinished, "w") as f:

@@ -80,6 +80,22 @@ def image_problems(images: list[dict], path: str) -> Iterator[Problem]:
     yield from incomplete or _image_repetitions(images, path)
 
 
+def annotation_problems(content: dict, categories: set, path: str) -> Iterator[Problem]:
+    """What is wrong with the annotations of a JSON, be they ground truth or predictions.
+
+    Args:
+        categories: ids that segments may have.
+    """
+    if not is_list_of_dicts(content, "annotations"):
+        yield Problem(FORMAT, f"{path} has no list `annotations`: give a COCO panoptic JSON.")
+        return
+    incomplete = list(_incomplete_annotations(content["annotations"], path))
+    yield from incomplete
+    if not incomplete:
+        for annotation in content["annotations"]:
+            yield from _segments_of(annotation, categories, path)
+
+
 def json_problems(content: dict, path: str) -> Iterator[Problem]:
     """What is wrong with the images, annotations and segments of the JSON at `path`."""
     lists = list(list_problems(content, path))
@@ -89,12 +105,7 @@ def json_problems(content: dict, path: str) -> Iterator[Problem]:
     incomplete = list(
         chain(
             _incomplete(content["images"], "image", ("id", "file_name", "height", "width"), path),
-            _incomplete(
-                content["annotations"],
-                "annotation",
-                ("image_id", "file_name", "segments_info"),
-                path,
-            ),
+            _incomplete_annotations(content["annotations"], path),
         )
     )
     yield from incomplete
@@ -116,6 +127,10 @@ def _incomplete(items: list[dict], what: str, keys: tuple, path: str) -> Iterato
                 yield Problem(
                     FORMAT, f"{path}: {what} {name} has the {key} {item[key]!r}: correct it."
                 )
+
+
+def _incomplete_annotations(annotations: list[dict], path: str) -> Iterator[Problem]:
+    return _incomplete(annotations, "annotation", ("image_id", "file_name", "segments_info"), path)
 
 
 def _image_repetitions(images: list[dict], path: str) -> Iterator[Problem]:
@@ -160,10 +175,15 @@ def _annotation_problems(content: dict, path: str) -> Iterator[Problem]:
                 join_inside("its folder", name, where)
             except UserError as error:
                 yield Problem(FORMAT, str(error))
-        if is_list_of_dicts(annotation, "segments_info"):
-            yield from _segment_problems(annotation["segments_info"], categories, where)
-        else:
-            yield Problem(FORMAT, f"{where}: `segments_info` is no list of segments: correct it.")
+        yield from _segments_of(annotation, categories, path)
+
+
+def _segments_of(annotation: dict, categories: set, path: str) -> Iterator[Problem]:
+    where = f"{path}, image {annotation['image_id']}"
+    if is_list_of_dicts(annotation, "segments_info"):
+        yield from _segment_problems(annotation["segments_info"], categories, where)
+    else:
+        yield Problem(FORMAT, f"{where}: `segments_info` is no list of segments: correct it.")
 
 
 def _segment_problems(segments: list[dict], categories: set, where: str) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
 from ..errors import UserError
-from .files import join_inside, read_json
+from .files import join_inside, read_json, read_json_object
 from .problems import category_problems, json_problems, raise_first
 
 
@@ -64,7 +64,7 @@ def register_panoptic_dataset(
             f"{panoptic_json}, the panoptic JSON of dataset {name}, does not exist: set "
             "DATASETS.ROOT (or $DETECTRON2_DATASETS) to the folder that its path starts from."
         )
-    categories = read_json(panoptic_json).get("categories")
+    categories = read_json_object(panoptic_json).get("categories")
     register_with_categories(name, image_root, panoptic_root, panoptic_json, categories)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..data.files import join_inside, read_json, written_beside
+from ..data.files import join_inside, read_json_object, written_beside
 from ..data.panoptic_map import read_panoptic_png
-from ..data.problems import list_problems, raise_first
+from ..data.problems import annotation_problems, category_problems, list_problems, raise_first
 from ..errors import UserError
 from .panoptic_quality import ImageMatch, PanopticQuality, match_segments
 
@@ -33,13 +33,17 @@ class PanopticGroundTruth:
 
     Attributes:
         categories: as in the JSON: `id`, `name`, `isthing`.
+        category_ids: theirs.
         annotation_of: from image ids to `file_name` (the PNG) and `segments_info`.
     """
 
     def __init__(self, panoptic_json: str, panoptic_root: str):
-        content = read_lists(panoptic_json, "categories", "annotations")
+        content = read_json_object(panoptic_json)
+        raise_first(category_problems(content.get("categories"), panoptic_json))
         self.panoptic_json, self.panoptic_root = panoptic_json, panoptic_root
         self.categories = content["categories"]
+        self.category_ids = {category["id"] for category in self.categories}
+        raise_first(annotation_problems(content, self.category_ids, panoptic_json))
         self.annotation_of = _by_image(content["annotations"], panoptic_json)
 
     def match(self, image_id, found_map: np.ndarray, found_infos: list[dict]) -> ImageResult:
@@ -55,16 +59,13 @@ class PanopticGroundTruth:
                 f"{where} has no annotation: evaluate on the dataset that the predictions are of."
             )
         annotation = self.annotation_of[image_id]
-        known = {category["id"] for category in self.categories}
-        infos = annotation["segments_info"]
-        for kind, listed in (("ground truth", infos), ("prediction", found_infos)):
-            unknown = [i["category_id"] for i in listed if i["category_id"] not in known]
-            if unknown:
-                raise UserError(
-                    f"{where}, {kind}: a segment has category {unknown[0]}, which is not in "
-                    "`categories`: add the category or change the segment."
-                )
-        name = annotation["file_name"]
+        unknown = {info["category_id"] for info in found_infos} - self.category_ids
+        if unknown:
+            raise UserError(
+                f"{where}: a predicted segment has category {min(unknown)}, which is not in "
+                "`categories`: evaluate on the dataset that the predictions are of."
+            )
+        name, infos = annotation["file_name"], annotation["segments_info"]
         truth_map = read_panoptic_png(join_inside(self.panoptic_root, name, where))
         match = match_segments(truth_map, infos, found_map, found_infos, where)
         return ImageResult(image_id, name, match)
@@ -102,7 +103,9 @@ def evaluate_files(
     Raises:
         UserError: where an image has no prediction or two, or a file is missing or does not fit.
     """
-    annotations = read_lists(panoptic_json, "annotations")["annotations"]
+    content = read_json_object(panoptic_json)
+    raise_first(annotation_problems(content, truth.category_ids, panoptic_json))
+    annotations = content["annotations"]
     truth.check_complete((a["image_id"] for a in annotations), panoptic_json)
 
     def compare(annotation: dict) -> ImageResult:
@@ -133,7 +136,7 @@ def write_panoptic_png(path: str, segment_map: np.ndarray) -> None:
 
 def read_lists(path: str, *keys: str) -> dict:
     """The content of a COCO panoptic JSON; a `UserError` where a list under `keys` is missing."""
-    content = read_json(path)
+    content = read_json_object(path)
     raise_first(list_problems(content, path, keys))
     return content
 

@@ -33,6 +33,8 @@ def test_the_best_is_marked_where_there_is_one():
     assert tables["Panoptic quality"].best == [0, None]
     assert tables["By class"].best == [None]
     assert tables["Average precision of things"].best == [1, 0]
+    alike = {"a": {"panoptic_seg": {"PQ": 50.01}}, "b": {"panoptic_seg": {"PQ": 50.04}}}
+    assert quality_tables(alike)["Panoptic quality"].best == [None]  # both are shown as 50.0
 
 
 def test_tables_without_rows_are_left_out():

@@ -102,6 +102,12 @@ def test_bad_categories_are_named_at_once(register, tiny_dataset, categories, se
         register()
 
 
+def test_a_json_of_another_kind_is_named(register, tiny_dataset):
+    (tiny_dataset[0] / "panoptic.json").write_text("[1, 2]")
+    with pytest.raises(UserError, match=r"panoptic\.json holds no JSON object"):
+        register()
+
+
 def test_broken_json_is_named(register, tiny_dataset):
     folder, write = tiny_dataset
     (folder / "panoptic.json").write_text(json.dumps(write())[:-5])

@@ -12,7 +12,7 @@ from detectron2.modeling import build_model
 from detr_d2 import add_detr_config
 from detr_d2.config import is_panoptic_fpn
 from detr_d2.data import register_panoptic_dataset
-from detr_d2.engine import Predictor, Trainer, setup_cfg
+from detr_d2.engine import setup_cfg
 from detr_d2.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

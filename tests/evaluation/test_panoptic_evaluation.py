@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import socket
 
 import numpy as np
@@ -220,6 +221,28 @@ def test_equal_base_names_do_not_overwrite_each_other(street, tmp_path):
 def test_incomplete_and_repeated_predictions_are_refused(street, tmp_path, image_ids, sentence):
     with pytest.raises(UserError, match=sentence):
         evaluate_street(*street, str(tmp_path / "out"), image_ids)
+
+
+@pytest.mark.parametrize(
+    "content, sentence",
+    [
+        ([1], "holds no JSON object"),
+        ({"annotations": [1]}, "has no list `annotations`"),
+        ({"annotations": [{"image_id": 0, "file_name": "a.png"}]}, "0 has no segments_info"),
+        (
+            {"annotations": [{"image_id": 0, "file_name": "a.png", "segments_info": [{"id": 1}]}]},
+            "image 0: the segment {'id': 1} has no category_id",
+        ),
+    ],
+)
+def test_files_that_are_no_predictions_are_named(street, tmp_path, content, sentence):
+    paths, _ = street
+    (tmp_path / "found.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"found\.json.*" + re.escape(sentence)):
+        truth = PanopticGroundTruth(paths[0], paths[2])
+        evaluate_files(truth, str(tmp_path / "found.json"), str(tmp_path))
+    with pytest.raises(UserError, match=r"found\.json"):
+        PanopticGroundTruth(str(tmp_path / "found.json"), str(tmp_path))
 
 
 def evaluate_half(rank: int, port: int, street, out: str, queue) -> None:

@@ -44,10 +44,15 @@ def test_worst_first_with_escaped_names_and_pictures_beside(written):
 
 
 def test_a_json_of_another_kind_is_named(tmp_path):
-    for name, content in (("truth", {"categories": []}), ("list", []), ("images", {"images": []})):
-        path = tmp_path / f"{name}.json"
+    categories = [{"id": 1, "name": "sky", "isthing": 0}]
+    for content, sentence in (
+        ([], "holds no JSON object"),
+        ({"annotations": []}, "has no categories"),
+        ({"categories": categories}, "has no list `annotations`"),
+    ):
+        path = tmp_path / "truth.json"
         path.write_text(json.dumps(content))
-        with pytest.raises(UserError, match=f"{name}.json has no list"):
+        with pytest.raises(UserError, match=f"truth.json {sentence}"):
             write_results_page(str(tmp_path), str(tmp_path), str(path), str(tmp_path), "out", 5)
 
 

@@ -137,5 +137,5 @@ def _text_of_problems(problems: list[Problem], examples: int) -> str:
         lines += [f"  {problem.sentence}" for problem in some[:examples]]
         if len(some) > examples:
             lines.append(f"  ... and {len(some) - examples} more (--examples N shows more)")
-    verdict = "Nothing is wrong." if not wrong else f"{wrong} things are wrong, see above."
+    verdict = "Nothing is wrong." if not wrong else f"Problems: {wrong}, see above."
     return "\n".join([*lines, verdict])
