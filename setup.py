@@ -11,7 +11,8 @@ setup(
     },
     python_requires=">=3.10",
     # Detectron2 and panopticapi have no release of their own on PyPI and come first: see the
-    # README, or `make env`. `import detr_d2` says so where they are missing.
+    # README, or `make env`. `import detr_d2` says so where they are missing. OpenCV, for videos, is
+    # there with Detectron2's drawing, as one of two packages: to name one could add the other to it.
     install_requires=[
         "torch>=2.5",  # torch.serialization.safe_globals
         "torchvision>=0.20",  # box operations; matches torch 2.5
@@ -20,7 +21,6 @@ setup(
         "safetensors>=0.4.3,<1",  # Hugging Face's weights, read without running anything
         "scipy>=1.10,<2",  # the Hungarian algorithm; boxes of a segment map
         "pillow>=9.4,<14",  # images and panoptic PNGs
-        "opencv-python-headless>=4.5,<4.12",  # videos; Detectron2's drawing; 4.12 wants numpy 2
         "matplotlib>=3.6,<4",  # colour maps; Detectron2's drawing needs it as well
         "tqdm>=4.60,<5",  # progress of long work
     ],
