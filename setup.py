@@ -11,7 +11,8 @@ setup(
     },
     python_requires=">=3.10",
     # Detectron2 and panopticapi have no release of their own on PyPI and come first: see the
-    # README, or `make env`. `import detr_d2` says so where they are missing.
+    # README, or `make env`. `import detr_d2` says so where they are missing. OpenCV, for videos,
+    # comes with Detectron2's drawing, in one of two packages; naming one could add it to the other.
     install_requires=[
         "torch>=2.5",  # torch.serialization.safe_globals
         "torchvision>=0.20",  # box operations; matches torch 2.5

@@ -16,19 +16,30 @@ class PanopticClasses:
     stuff: list[int]
 
 
+def first_dataset(cfg: CfgNode) -> str:
+    """The dataset whose classes the model has; a `UserError` where `cfg` names none."""
+    names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+    if not names:
+        raise UserError(
+            "The classes are those of the first dataset of the configuration, and there is none: "
+            "set DATASETS.TRAIN or DATASETS.TEST."
+        )
+    return names[0]
+
+
 def panoptic_classes(cfg: CfgNode) -> PanopticClasses:
     """The classes of the first dataset of `cfg`, as its metadata has them.
 
     Raises:
         UserError: where there is no dataset, or its metadata tells no things from stuff.
     """
-    names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
-    classes = classes_of_metadata(names[0]) if names else None
+    name = first_dataset(cfg)
+    classes = classes_of_metadata(name)
     if classes is None:
         raise UserError(
             "Which classes are things is read off the first dataset of the configuration "
-            f"({names[0] if names else 'there is none'}), and that has no panoptic metadata: set "
-            "DATASETS.TRAIN to a registered panoptic dataset."
+            f"({name}), and that has no panoptic metadata: set DATASETS.TRAIN to a registered "
+            "panoptic dataset."
         )
     return classes
 

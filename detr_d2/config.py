@@ -68,8 +68,8 @@ def _add_panoptic(cfg: CfgNode) -> None:
     # keeps the first and gives the pixels of the others away. See docs/panoptic_merging.md.
     detr.PANOPTIC.OFFICIAL_STUFF_RULE = False
 
-    # The `instances` of PanopticDETR hold its thing queries of at least this probability;
-    # 0 keeps them all, which box and mask AP want. [official]
+    # The `instances` of PanopticDETR hold its thing queries above this probability; 0 keeps them
+    # all, which box and mask AP want. [official]
     detr.INSTANCES = CfgNode()
     detr.INSTANCES.SCORE_THRESHOLD = 0.0
     # True: `instances` has `pred_masks`. The mask head then runs on all of these queries, not
@@ -113,8 +113,8 @@ def _add_data(cfg: CfgNode) -> None:
     cfg.DATASETS.REGISTER = CfgNode(new_allowed=True)
 
     # Augmentation: with this probability, resize the shorter side to one of
-    # RESIZE_BEFORE_CROP (pixels) and crop each side to CROP_RANGE (least, most pixels),
-    # before the resize that every image gets (INPUT.MIN_SIZE_TRAIN). [official]
+    # RESIZE_BEFORE (pixels) and crop each side to RANGE (least, most pixels), before the
+    # resize that every image gets (INPUT.MIN_SIZE_TRAIN). [official]
     cfg.INPUT.DETR_CROP = CfgNode()
     cfg.INPUT.DETR_CROP.PROBABILITY = 0.5
     cfg.INPUT.DETR_CROP.RESIZE_BEFORE = (400, 500, 600)

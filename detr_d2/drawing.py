@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 _LEAST_WIDTH = 480  # pixels; smaller images are drawn larger, so that labels can be read
 _TITLE_HEIGHT = 24  # pixels
+_LEAST_FONT_SIZE = 14
 
 
 def draw_panoptic(
@@ -106,51 +107,84 @@ def draw_frame(
     Returns:
         (n H, n W, 3) uint8, enlarged n times where the image is small.
     """
-    times = -(-_LEAST_WIDTH // image.shape[1])
-    picture = Image.fromarray(image).resize((image.shape[1] * times, image.shape[0] * times))
-    if "panoptic_seg" not in output:
-        return _boxes_over(picture, output["instances"], metadata, score_threshold, times)
-    panoptic_seg, infos = output["panoptic_seg"]
-    ids = panoptic_seg.cpu().numpy().repeat(times, 0).repeat(times, 1)
-    return _segments_over(picture, ids, infos, metadata)
+    if "panoptic_seg" in output:
+        panoptic_seg, infos = output["panoptic_seg"]
+        return draw_segments(image, panoptic_seg.cpu().numpy(), infos, metadata)
+    return _boxes_over(image, output["instances"], metadata, score_threshold)
 
 
-def _segments_over(
-    picture: Image.Image, ids: np.ndarray, infos: list[dict], metadata: Metadata
+def draw_segments(
+    image: np.ndarray, ids: np.ndarray, infos: list[dict], metadata: Metadata
 ) -> np.ndarray:
-    """`ids` is of the size of the picture; VOID is left as it is, segments have white borders."""
+    """Segments in the colours of their classes, with names and white borders, over an image.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+        ids: (H, W) integer, the segments from 1, 0 = VOID, which is left as it is.
+        infos: `id` and `category_id` (contiguous) of each segment.
+
+    Returns:
+        (n H, n W, 3) uint8, enlarged n times where the image is small.
+    """
+    picture, times = _enlarged(image)
+    ids = ids.repeat(times, 0).repeat(times, 1)
     colors = np.zeros((len(infos) + 1, 3), np.float32)
     for info in infos:
         colors[info["id"]] = _color_of(info["category_id"], metadata)
     opacity = np.full((len(infos) + 1, 1), 0.5, np.float32)
     opacity[0] = 0
     blended = np.asarray(picture) * (1 - opacity[ids]) + (colors * opacity)[ids]
-    blended[:, :-1][ids[:, :-1] != ids[:, 1:]] = 255
-    blended[:-1][ids[:-1] != ids[1:]] = 255
+    blended[borders(ids)] = 255
     labelled = Image.fromarray(blended.astype(np.uint8))
     pen = ImageDraw.Draw(labelled)
     for info in infos:
-        rows = np.flatnonzero((ids == info["id"]).any(1))
-        row = rows[len(rows) // 2]
-        columns = np.flatnonzero(ids[row] == info["id"])
-        place = (columns[len(columns) // 2], row)  # in the segment, whatever its form
-        _write(pen, place, metadata.thing_classes[info["category_id"]], "mm")
+        name = metadata.thing_classes[info["category_id"]]
+        write_label(pen, place_inside(ids == info["id"]), name, "mm", _font_size(picture))
     return np.asarray(labelled)
 
 
+def _enlarged(image: np.ndarray) -> tuple[Image.Image, int]:
+    """The image so large that labels can be read, and how many times larger it is than before."""
+    times = -(-_LEAST_WIDTH // image.shape[1])
+    size = image.shape[1] * times, image.shape[0] * times
+    return Image.fromarray(image).resize(size), times
+
+
+def _font_size(picture: Image.Image) -> int:
+    return max(_LEAST_FONT_SIZE, picture.width // 34)
+
+
+def borders(numbers: np.ndarray) -> np.ndarray:
+    """(H, W) bool: the pixels of a map whose right or lower neighbour has another number."""
+    found = np.zeros(numbers.shape, dtype=bool)
+    found[:, :-1] = numbers[:, :-1] != numbers[:, 1:]
+    found[:-1] |= numbers[:-1] != numbers[1:]
+    return found
+
+
+def place_inside(mask: np.ndarray) -> tuple[int, int]:
+    """(x, y) of a pixel about the middle of a mask, and inside of it, whatever its form.
+
+    Args:
+        mask: (H, W) bool, with at least one pixel.
+    """
+    rows = np.flatnonzero(mask.any(1))
+    row = rows[len(rows) // 2]
+    columns = np.flatnonzero(mask[row])
+    return int(columns[len(columns) // 2]), int(row)
+
+
 def _boxes_over(
-    picture: Image.Image,
-    instances: Instances,
-    metadata: Metadata,
-    score_threshold: float,
-    times: int,
+    image: np.ndarray, instances: Instances, metadata: Metadata, score_threshold: float
 ) -> np.ndarray:
+    picture, times = _enlarged(image)
     instances = instances[instances.scores > score_threshold].to("cpu")
     pen = ImageDraw.Draw(picture)
     boxes = (instances.pred_boxes.tensor * times).tolist()
     for box, label, score in zip(boxes, instances.pred_classes.tolist(), instances.scores.tolist()):
         pen.rectangle(box, outline=_color_of(label, metadata), width=2)
-        _write(pen, box[:2], f"{metadata.thing_classes[label]} {score:.0%}", "lt")
+        text = f"{metadata.thing_classes[label]} {score:.0%}"
+        write_label(pen, box[:2], text, "lt", _font_size(picture))
     return np.asarray(picture)
 
 
@@ -159,8 +193,16 @@ def _color_of(label: int, metadata: Metadata) -> tuple[int, ...]:
     return tuple(colors[label % len(colors)])
 
 
-def _write(pen: ImageDraw.ImageDraw, place: tuple[float, float], text: str, anchor: str) -> None:
-    pen.text(place, text, "white", anchor=anchor, font_size=14, stroke_width=2, stroke_fill="black")
+def write_label(
+    pen: ImageDraw.ImageDraw,
+    place: tuple[float, float],
+    text: str,
+    anchor: str,
+    font_size: int = _LEAST_FONT_SIZE,
+) -> None:
+    """White on black edges; `anchor` is Pillow's, such as "mm" for the middle."""
+    edges = {"stroke_width": 2, "stroke_fill": "black"}
+    pen.text(place, text, "white", anchor=anchor, font_size=font_size, **edges)
 
 
 def side_by_side(pictures: list[tuple[str, np.ndarray]]) -> Image.Image:

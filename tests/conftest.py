@@ -13,6 +13,7 @@ os.environ["DETECTRON2_DATASETS"] = tempfile.mkdtemp(prefix="detr_d2_tests_")
 import numpy as np
 import pytest
 import torch
+from browser import Browser, find_browser
 from detectron2.config import get_cfg
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Boxes, Instances
@@ -41,6 +42,15 @@ def logs_reach_pytest():
     """Tools that run within a test set up logging, which keeps messages from `caplog` for good."""
     yield
     logging.getLogger("detr_d2").propagate = True
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium, where there is one."""
+    if find_browser() is None:
+        pytest.skip("there is no Chromium here (apt-get install chromium-headless-shell)")
+    with Browser() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from detr_d2 import benchmark
-from detr_d2.engine.tools import run_tool
+from detr_d2.engine.tools import positive_int, run_tool
 
 CONFIG = "configs/COCO-PanopticSegmentation/panoptic_detr_R_50_joint.yaml"
 
@@ -23,7 +23,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, help="folder of the results")
     parser.add_argument("--config-file", default=CONFIG, help=f"a PanopticDETR ({CONFIG})")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(cpu)")
-    parser.add_argument("--threads", type=int, default=2, help="of PyTorch on the CPU (2)")
+    parser.add_argument("--threads", type=positive_int, default=2, help="of PyTorch on the CPU (2)")
     parser.add_argument(
         "--variants",
         nargs="+",
@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
         "--works", nargs="+", choices=list(benchmark.WORKS), default=list(benchmark.WORKS)
     )
     parser.add_argument(
-        "--batch-sizes", nargs="+", type=int, help="of inference (1; on cuda 1 and 8)"
+        "--batch-sizes", nargs="+", type=positive_int, help="of inference (1; on cuda 1 and 8)"
     )
     parser.add_argument(
         "--seconds",

@@ -2,14 +2,14 @@
 """Time panoptic quality beside panopticapi, on random maps or on files of one's own."""
 
 import argparse
-import json
 import statistics
 import tempfile
 from pathlib import Path
 
 from tabulate import tabulate
 
-from detr_d2.engine.tools import run_tool
+from detr_d2.data.files import write_json
+from detr_d2.engine.tools import positive_int, run_tool
 from detr_d2.evaluation.speed import compare_speed, write_random_files
 
 
@@ -21,7 +21,9 @@ def main() -> None:
         metavar=("TRUTH_JSON", "TRUTH_ROOT", "FOUND_JSON", "FOUND_ROOT"),
         help="COCO panoptic JSONs and their folders of PNGs (default: random maps)",
     )
-    parser.add_argument("--images", type=int, default=100, help="random images (default: 100)")
+    parser.add_argument(
+        "--images", type=positive_int, default=100, help="random images (default: 100)"
+    )
     parser.add_argument(
         "--size",
         type=int,
@@ -30,7 +32,9 @@ def main() -> None:
         default=(480, 640),
         help="of random images, in pixels (default: 480 640)",
     )
-    parser.add_argument("--rounds", type=int, default=5, help="timed runs of each (default: 5)")
+    parser.add_argument(
+        "--rounds", type=positive_int, default=5, help="timed runs of each (default: 5)"
+    )
     parser.add_argument("--json", type=Path, help="write all numbers to this file")
     args = parser.parse_args()
 
@@ -44,7 +48,7 @@ def main() -> None:
     headers = ["milliseconds an image", "median", "least", "most", "PQ"]
     print(tabulate(rows, headers, "pipe", floatfmt=("", ".2f", ".2f", ".2f", ".12f")))
     if args.json:
-        args.json.write_text(json.dumps(result))
+        write_json(args.json, result)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 from detectron2.utils.logger import setup_logger
 
 from detr_d2.comparison import compare, read_candidates
-from detr_d2.engine.tools import run_tool
+from detr_d2.engine.tools import positive_int, run_tool
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="of the report")
     parser.add_argument(
         "--images",
-        type=int,
+        type=positive_int,
         default=8,
         help="examples to draw, and images that the models disagree on (default: 8 of each)",
     )

@@ -13,10 +13,11 @@ from detectron2.data import MetadataCatalog
 from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
 
+from detr_d2.classes import first_dataset
 from detr_d2.drawing import draw_frame, draw_prediction, side_by_side
 from detr_d2.engine import Predictor, setup_cfg
 from detr_d2.engine.sources import Source, chunks, dataset_images, find_images
-from detr_d2.engine.tools import run_tool, save_picture
+from detr_d2.engine.tools import positive_int, run_tool, save_picture
 from detr_d2.engine.video import FrameSource, annotate
 from detr_d2.errors import UserError
 
@@ -39,7 +40,7 @@ def parse_args() -> argparse.Namespace:
         help="a camera, 0 for the first; Ctrl-C stops it and completes the video",
     )
     parser.add_argument(
-        "--limit", type=int, help="images or frames to draw, from the first (default: all)"
+        "--limit", type=positive_int, help="images or frames to draw, from the first (default: all)"
     )
     parser.add_argument(
         "--output", type=Path, required=True, help="folder of the pictures, or of the video (.mp4)"
@@ -52,7 +53,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         "--batch-size",
-        type=int,
+        type=positive_int,
         default=4,
         help="images that are run together, at most (default: 4); of a camera, the frames that "
         "came meanwhile, and older ones are dropped",
@@ -70,7 +71,7 @@ def main() -> int:
     args = parse_args()
     setup_logger(name="detr_d2")
     cfg = setup_cfg(args.config_file, args.opts)
-    metadata = MetadataCatalog.get((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)[0])
+    metadata = MetadataCatalog.get(first_dataset(cfg))
     if args.video is not None or args.camera is not None:
         with FrameSource(args.video if args.camera is None else args.camera) as source:
             return draw_video(args, source, Predictor(cfg), metadata)

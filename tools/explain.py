@@ -9,7 +9,9 @@ import argparse
 from pathlib import Path
 
 from detectron2.data import MetadataCatalog
+from detectron2.utils.logger import setup_logger
 
+from detr_d2.classes import first_dataset
 from detr_d2.engine import Predictor, setup_cfg
 from detr_d2.engine.sources import dataset_images, find_images
 from detr_d2.engine.tools import run_tool
@@ -39,8 +41,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    setup_logger(name="detr_d2")
     cfg = setup_cfg(args.config_file, args.opts)
-    metadata = MetadataCatalog.get((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)[0])
+    metadata = MetadataCatalog.get(first_dataset(cfg))
     sources = dataset_images(args.dataset) if args.dataset else find_images([args.input])
     index = args.index if args.dataset else 0
     if not 0 <= index < len(sources):

@@ -6,6 +6,7 @@ complete or not at all. docs/own_data.md follows a dataset from here to a traine
 """
 
 import argparse
+import shlex
 from pathlib import Path
 
 from detr_d2.data import preparation
@@ -224,10 +225,9 @@ def main() -> None:
             print(f"{count} {remark}.")
         print(f"Wrote {len(part.pictures)} images, {len(part.categories)} classes: {json_file}")
         print("Now check it:")
-        print(
-            f"  python tools/validate_dataset.py --image-root {args.image_root} "
-            f"--panoptic-root {folder} --panoptic-json {json_file}"
-        )
+        paths = ("--image-root", args.image_root, "--panoptic-root", folder)
+        command = ("python", "tools/validate_dataset.py", *paths, "--panoptic-json", json_file)
+        print(f"  {shlex.join(map(str, command))}")
 
 
 if __name__ == "__main__":

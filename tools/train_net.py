@@ -1,15 +1,14 @@
 #!/usr/bin/env python
 """Train or evaluate DETR and panoptic DETR."""
 
-import sys
-
 from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from detr_d2.checkpoint import Checkpointer
+from detr_d2.data.coco import require_coco
 from detr_d2.engine import Trainer, setup_cfg
-from detr_d2.errors import UserError
+from detr_d2.engine.tools import run_tool
 
 
 def main(args):
@@ -20,6 +19,8 @@ def main(args):
         trainer = Trainer(cfg)
         trainer.resume_or_load(resume=args.resume)
         return trainer.train()
+    for name in cfg.DATASETS.TEST:
+        require_coco(name)  # said before weights are downloaded
     model = Trainer.build_model(cfg)
     Checkpointer.from_config(cfg, model, cfg.OUTPUT_DIR).resume_or_load(
         cfg.MODEL.WEIGHTS, resume=args.resume
@@ -29,8 +30,8 @@ def main(args):
 
 if __name__ == "__main__":
     arguments = default_argument_parser().parse_args()
-    try:
-        launch(
+    run_tool(
+        lambda: launch(
             main,
             arguments.num_gpus,
             num_machines=arguments.num_machines,
@@ -38,5 +39,4 @@ if __name__ == "__main__":
             dist_url=arguments.dist_url,
             args=(arguments,),
         )
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    )

@@ -6,7 +6,7 @@ Open index.html of the output folder in a browser; no server is needed.
 
 import argparse
 
-from detr_d2.engine.tools import run_tool
+from detr_d2.engine.tools import positive_int, run_tool
 from detr_d2.evaluation.results_page import write_results_page
 
 
@@ -22,7 +22,10 @@ def main() -> None:
     )
     parser.add_argument("--output", required=True, help="folder of the page")
     parser.add_argument(
-        "--limit", type=int, default=100, help="images to draw, from the worst (default: 100)"
+        "--limit",
+        type=positive_int,
+        default=100,
+        help="images to draw, from the worst (default: 100)",
     )
     args = parser.parse_args()
     drawn = write_results_page(

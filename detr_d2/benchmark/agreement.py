@@ -30,8 +30,13 @@ def _index_and_classes(panoptic_seg: Tensor, segments_info: list[dict]) -> tuple
 
 
 def instances_apart(instances, other) -> float:
-    """The largest difference of a box coordinate, in pixels."""
+    """The largest difference of a box coordinate, in pixels; NaN where their numbers differ.
+
+    In half precision a query may change from a thing to stuff, which are no instances.
+    """
     boxes = [x.pred_boxes.tensor.double().cpu() for x in (instances, other)]
+    if len(boxes[0]) != len(boxes[1]):
+        return float("nan")
     return float((boxes[0] - boxes[1]).abs().max())
 
 

@@ -3,10 +3,10 @@
 import torch
 from detectron2 import model_zoo
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 from torch import Tensor, nn
 
+from ..classes import panoptic_classes
 from ..engine import setup_cfg
 from .reference import ReferencePanopticDETR
 from .settings import Settings
@@ -89,8 +89,7 @@ def build_panoptic_fpn(variant: Variant, settings: Settings) -> tuple[nn.Module,
 
 def is_thing(cfg: CfgNode) -> list[bool]:
     """Of each class of the configuration's first dataset."""
-    metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
-    things = set(metadata.thing_dataset_id_to_contiguous_id.values())
+    things = set(panoptic_classes(cfg).things)
     return [label in things for label in range(cfg.MODEL.DETR.NUM_CLASSES)]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from tabulate import tabulate
 
+from ..data.files import write_text
 from .settings import Settings
 
 _MEBI = 2**20
@@ -69,7 +70,7 @@ def plain_text(rows: list[dict]) -> str:
 def write(
     folder: Path, rows: list[dict], exactness: dict, machine: dict, settings: Settings
 ) -> None:
-    """benchmark.json and benchmark.md, each written beside its place first."""
+    """Write benchmark.json and benchmark.md."""
     content = {
         "machine": machine,
         "settings": {**asdict(settings), "variants": list(map(str, settings.variants))},
@@ -80,11 +81,8 @@ def write(
         "benchmark.json": json.dumps(content, indent=2),
         "benchmark.md": markdown(rows, exactness, machine, settings) + "\n",
     }
-    folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        unfinished = folder / f".{name}.unfinished"
-        unfinished.write_text(text)
-        os.replace(unfinished, folder / name)
+        write_text(folder / name, text)
 
 
 def _heading(machine: dict, settings: Settings) -> str:

@@ -50,9 +50,6 @@ def read_candidates(configs: Sequence[str], overrides: Sequence[str]) -> list[Ca
     """
     candidates = []
     for files in (tuple(config.split(_SEVERAL_STEPS)) for config in configs):
-        for file in files:
-            if not Path(file).is_file():
-                raise UserError(f"There is no configuration {file}: give files of configs/.")
         cfgs = tuple(setup_cfg(file, overrides) for file in files)
         candidates.append(Candidate(Path(files[-1]).stem, files, tuple(overrides), cfgs))
     _check(candidates)

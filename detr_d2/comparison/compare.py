@@ -8,6 +8,7 @@ from detectron2.data import MetadataCatalog
 
 from ..engine.sources import dataset_images
 from ..errors import UserError
+from ..evaluation import results_folder
 from .candidates import Candidate
 from .curves import History, draw_curves, history_of
 from .pictures import disagreements, evenly, gallery
@@ -48,7 +49,8 @@ def compare(candidates: list[Candidate], output: Path, images: int, load: bool) 
         name, folder = candidate.name, output / candidate.name
         results[name] = evaluate(candidate, weights[name], folder)
         costs[name] = cost(candidate, weights[name], folder)
-        predictions[name] = Predictions(folder / "predictions", metadata)
+        of_dataset = Path(results_folder(folder, candidate.dataset))
+        predictions[name] = Predictions(of_dataset, metadata)
     histories = {c.name: None if load else history_of(c) for c in candidates}
 
     sections = [

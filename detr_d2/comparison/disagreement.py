@@ -2,10 +2,11 @@
 
 import numpy as np
 
-from .predictions import Segments
+from ..evaluation.panoptic_quality import shared_pixels
+from .predictions import PanopticMap
 
 
-def disagreement(one: Segments, other: Segments) -> float:
+def disagreement(one: PanopticMap, other: PanopticMap) -> float:
     """1 - PQ between two panoptic maps, all their segments taken together.
 
     Two segments match if they are of one class and their intersection over union is above one
@@ -13,31 +14,18 @@ def disagreement(one: Segments, other: Segments) -> float:
 
         PQ = (sum of their IoU) / (TP + (segments of either map that match none) / 2).
 
-    VOID is no segment. The measure is symmetric; 0 for equal maps and for two empty ones, 1 where
-    nothing matches.
+    VOID is no segment, and unlike in an evaluation no excuse either: the measure is symmetric. It
+    is 0 for equal maps and for two empty ones, 1 where nothing matches.
     """
-    (map_one, infos_one), (map_other, infos_other) = one, other
-    if not infos_one and not infos_other:
+    infos = one[1], other[1]
+    if not any(infos):
         return 0.0
-    class_one = {info["id"]: info["category_id"] for info in infos_one}
-    class_other = {info["id"]: info["category_id"] for info in infos_other}
-    area_one, area_other = _areas(map_one), _areas(map_other)
-    pairs, areas = np.unique(
-        np.stack([map_one.ravel(), map_other.ravel()]), axis=1, return_counts=True
-    )
-    matched = 0
-    sum_of_ious = 0.0
-    for (a, b), intersection in zip(pairs.T.tolist(), areas.tolist()):
-        if a == 0 or b == 0 or class_one[a] != class_other[b]:
-            continue
-        iou = intersection / (area_one[a] + area_other[b] - intersection)
-        if iou > 0.5:
-            matched += 1
-            sum_of_ious += iou
-    # matched + (the rest of one + the rest of the other) / 2
-    return 1 - sum_of_ious / ((len(class_one) + len(class_other)) / 2)
-
-
-def _areas(ids: np.ndarray) -> dict[int, int]:
-    values, counts = np.unique(ids, return_counts=True)
-    return dict(zip(values.tolist(), counts.tolist()))
+    ids = [[info["id"] for info in of_map] for of_map in infos]
+    classes = [np.array([info["category_id"] for info in of_map], dtype=int) for of_map in infos]
+    shared, _ = shared_pixels((one[0], ids[0]), (other[0], ids[1]))
+    areas = shared[1:].sum(1)[:, None], shared[:, 1:].sum(0)
+    shared = shared[1:, 1:]
+    iou = shared / (areas[0] + areas[1] - shared)
+    matched = (iou > 0.5) & (classes[0][:, None] == classes[1])
+    # TP + (the rest of one + the rest of the other) / 2
+    return float(1 - iou[matched].sum() / ((len(ids[0]) + len(ids[1])) / 2))

@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..engine.tools import written_beside
+from ..data.files import written_beside
 from .tables import Table
 
 _STYLE = """

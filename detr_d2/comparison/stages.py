@@ -3,23 +3,20 @@
 import json
 import logging
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
-from detectron2.evaluation import DatasetEvaluators, inference_on_dataset
+from detectron2.evaluation import inference_on_dataset
 from detectron2.utils.env import seed_all_rng
 
 from ..checkpoint import Checkpointer
 from ..checkpoint.files import weights_file
+from ..data.files import written_beside
 from ..engine import Trainer
-from ..engine.tools import written_beside
 from ..evaluation import build_evaluator
 from .candidates import Candidate
 from .cost import measure_cost
-from .predictions import PredictionWriter
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +49,7 @@ def _prepare(cfg: CfgNode) -> None:
 
 
 def evaluate(candidate: Candidate, weights: str, folder: Path) -> dict:
-    """Metrics of a candidate on its dataset; its panoptic results go to `folder`/predictions."""
+    """Metrics of a candidate on its dataset; its panoptic results go below `folder`."""
 
     def work() -> dict:
         cfg: CfgNode = candidate.cfg.clone()
@@ -61,11 +58,7 @@ def evaluate(candidate: Candidate, weights: str, folder: Path) -> dict:
         model = Trainer.build_model(cfg)
         Checkpointer.from_config(cfg, model).load(weights)
         loader = Trainer.build_test_loader(cfg, candidate.dataset)
-        predictions = folder / "predictions"
-        shutil.rmtree(predictions, ignore_errors=True)
-        writer = PredictionWriter(predictions, MetadataCatalog.get(candidate.dataset))
-        evaluator = DatasetEvaluators([build_evaluator(cfg, candidate.dataset), writer])
-        return inference_on_dataset(model, loader, evaluator)
+        return inference_on_dataset(model, loader, build_evaluator(cfg, candidate.dataset))
 
     return _once(folder / "evaluation.json", _fingerprint(candidate, weights), work)
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from detectron2.utils.file_io import PathManager
@@ -30,12 +32,32 @@ def read_json_object(path: str | os.PathLike) -> dict:
 
 
 def write_json(path: str | os.PathLike, content: dict | list) -> None:
-    """Write beside `path` and move it there, so that no half file is left behind."""
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    with open(unfinished, "w") as f:
+    """Write `content` to `path`, see `written_beside`."""
+    with written_beside(path) as unfinished, open(unfinished, "w") as f:
         json.dump(content, f)
-    os.replace(unfinished, path)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write `text` to `path` as UTF-8, see `written_beside`."""
+    with written_beside(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def written_beside(path: str | os.PathLike) -> Iterator[Path]:
+    """Give a path to write to, which takes the place of `path` when all is written.
+
+    So no half file is left behind. The suffix is that of `path`, for writers that go by it; the
+    folder is made.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def join_inside(root: str | os.PathLike, name: str, where: str) -> str:

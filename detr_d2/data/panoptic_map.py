@@ -9,8 +9,16 @@ from .images import read_image
 
 
 def read_panoptic_png(path: str, where: str = "") -> np.ndarray:
-    """(H, W) uint32 of segment ids, 0 = VOID. `where` stands behind the path in errors."""
+    """(H, W) int32 of segment ids, 0 = VOID. `where` stands behind the path in errors."""
     return rgb2id(read_image(path, where=where))
+
+
+def read_segment_map(dataset_dict: dict) -> np.ndarray:
+    """The PNG of a dataset dict, see `number_segments`: t + 1 at segment t of `segments_info`."""
+    path = dataset_dict["pan_seg_file_name"]
+    segment_ids = [info["id"] for info in dataset_dict["segments_info"]]
+    where = f"{path} (image {dataset_dict['image_id']})"
+    return number_segments(read_panoptic_png(path), segment_ids, where)
 
 
 def number_segments(ids: np.ndarray, segment_ids: list[int], where: str) -> np.ndarray:
@@ -29,17 +37,31 @@ def number_segments(ids: np.ndarray, segment_ids: list[int], where: str) -> np.n
     """
     # Neighbours mostly belong together, so ids are looked up once a run of equal pixels.
     values, lengths = runs_of(ids)
-    listed = np.concatenate(([0], np.asarray(segment_ids, dtype=np.int64)))
-    order = listed.argsort(kind="stable")
-    place = np.searchsorted(listed, values, sorter=order).clip(max=len(listed) - 1)
-    numbers = order[place]
-    unknown = values[listed[numbers] != values]
-    if len(unknown):
-        raise UserError(only_in_png(where, unknown[0]))
-    missing = np.setdiff1d(np.arange(1, len(listed)), numbers)
+    numbers, unlisted = places_of(values, segment_ids)
+    if len(unlisted):
+        raise UserError(only_in_png(where, unlisted[0]))
+    missing = np.setdiff1d(np.arange(len(segment_ids)), numbers - 1)
     if len(missing):
-        raise UserError(only_in_json(where, listed[missing[0]]))
+        raise UserError(only_in_json(where, segment_ids[missing[0]]))
     return numbers.astype(np.uint16).repeat(lengths).reshape(ids.shape)
+
+
+def places_of(ids: np.ndarray, listed: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Look ids up in a list.
+
+    Args:
+        ids: (R,) integer, 0 = VOID.
+
+    Returns:
+        places: (R,) int64, the place of each id in `listed`, counted from 1; 0 for VOID and for
+            what is not listed.
+        unlisted: the ids that are not listed, in the order in which they come.
+    """
+    known = np.array([0, *listed], dtype=np.int64)
+    order = known.argsort(kind="stable")
+    places = order[np.searchsorted(known, ids, sorter=order).clip(max=len(known) - 1)]
+    is_unlisted = known[places] != ids
+    return np.where(is_unlisted, 0, places), ids[is_unlisted]
 
 
 def runs_of(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

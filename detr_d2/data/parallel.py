@@ -1,7 +1,7 @@
 """The same work on many files, on several processes, with a progress bar."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 
 from tqdm import tqdm
@@ -33,15 +33,11 @@ def parallel_map(function: Callable, items: list, workers: int, title: str) -> l
     if workers < 1:
         raise UserError(f"--workers {workers} cannot do any work: give 1 or more.")
     if workers == 1:
-        return list(_with_progress(map(function, items), len(items), title))
+        return list(tqdm(map(function, items), title, len(items)))
     with ProcessPoolExecutor(workers) as pool:
         try:
             results = pool.map(function, items, chunksize=_CHUNK)
-            return list(_with_progress(results, len(items), title))
+            return list(tqdm(results, title, len(items)))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _with_progress(results: Iterable, total: int, title: str) -> Iterator:
-    return iter(tqdm(results, title, total))

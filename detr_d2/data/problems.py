@@ -65,9 +65,11 @@ def category_problems(categories: list[dict] | None, path: str) -> Iterator[Prob
         yield Problem(kind, f"{path}: two categories have the name {name}: change one.")
 
 
-def list_problems(content: dict, path: str) -> Iterator[Problem]:
-    """Whether the JSON at `path` is of COCO's kind at all."""
-    for key in ("images", "annotations"):
+def list_problems(
+    content: dict, path: str, keys: tuple[str, ...] = ("images", "annotations")
+) -> Iterator[Problem]:
+    """Whether the JSON at `path` is of COCO's kind at all: has a list under each of `keys`."""
+    for key in keys:
         if not is_list_of_dicts(content, key):
             yield Problem(FORMAT, f"{path} has no list `{key}`: give a COCO panoptic JSON.")
 

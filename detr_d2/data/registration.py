@@ -18,14 +18,21 @@ def datasets_root() -> Path:
 
 
 def register_from_config(cfg) -> None:
-    """Register the datasets of `DATASETS.REGISTER`; those registered already are left alone."""
+    """Register the datasets of `DATASETS.REGISTER`; those registered already are left alone.
+
+    A dataset that is neither trained nor tested on may be absent: a configuration inherits it from
+    its base, and its files are on another machine.
+    """
     root = Path(cfg.DATASETS.ROOT).expanduser() if cfg.DATASETS.ROOT else datasets_root()
+    used = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
     for name, paths in cfg.DATASETS.REGISTER.items():
         if len(paths) != 3:
             raise UserError(
                 f"DATASETS.REGISTER.{name} is {paths}: give [image folder, PNG folder, JSON]."
             )
-        register_panoptic_dataset(name, *(str(root / path) for path in paths))
+        files = [str(root / path) for path in paths]
+        if name in used or PathManager.isfile(files[-1]):
+            register_panoptic_dataset(name, *files)
 
 
 def register_panoptic_dataset(

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils.file_io import PathManager
 
 from ..classes import classes_of_metadata
 from ..config import add_detr_config, is_panoptic_fpn
@@ -22,20 +24,34 @@ def setup_cfg(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
             be a new name.
 
     Raises:
-        UserError: where a dataset does not exist or does not fit the configuration.
+        UserError: where the file or a dataset does not exist, a key is unknown, or a value does
+            not fit.
     """
     cfg = get_cfg()
     add_detr_config(cfg)
-    cfg.merge_from_file(config_file)
-    for key in overrides[::2]:
-        if key.startswith(_REGISTER):  # a key that only exists once the dataset has its name
-            cfg.DATASETS.REGISTER.setdefault(key.removeprefix(_REGISTER), [])
-    cfg.merge_from_list(list(overrides))
+    _merge(cfg, config_file, list(overrides))
     register_from_config(cfg)
     for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
         check_num_classes(cfg, name)
     cfg.freeze()
     return cfg
+
+
+def _merge(cfg: CfgNode, config_file: str, overrides: list) -> None:
+    if not PathManager.isfile(config_file):
+        name = config_file or "given"
+        raise UserError(f"There is no configuration {name}: name a file of configs/.")
+    try:
+        cfg.merge_from_file(config_file)
+        for key in overrides[::2]:
+            if key.startswith(_REGISTER):  # a key that only exists once the dataset has its name
+                cfg.DATASETS.REGISTER.setdefault(key.removeprefix(_REGISTER), [])
+        cfg.merge_from_list(overrides)
+    except (AssertionError, KeyError, ValueError) as error:  # what yacs raises
+        reason = " ".join(map(str, error.args))
+        raise UserError(
+            f"{config_file}: {reason}. Correct the key or its value, there or on the command line."
+        ) from error
 
 
 def check_num_classes(cfg: CfgNode, name: str) -> None:
@@ -52,6 +68,14 @@ def check_num_classes(cfg: CfgNode, name: str) -> None:
         raise UserError(
             f"Dataset {name} has {len(classes)} classes, but MODEL.DETR.NUM_CLASSES is "
             f"{cfg.MODEL.DETR.NUM_CLASSES}: set MODEL.DETR.NUM_CLASSES {len(classes)}."
+        )
+
+
+def check_device(cfg: CfgNode) -> None:
+    """Say that there is no GPU, before PyTorch says it of its driver."""
+    if torch.device(cfg.MODEL.DEVICE).type == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            f"MODEL.DEVICE is {cfg.MODEL.DEVICE}, but PyTorch finds no GPU: set MODEL.DEVICE cpu."
         )
 
 

@@ -9,6 +9,7 @@ from detectron2.modeling import build_model
 from ..checkpoint import Checkpointer
 from ..data.augmentation import build_augmentations
 from ..errors import UserError
+from .defaults import check_device
 
 
 class Predictor:
@@ -20,6 +21,7 @@ class Predictor:
     """
 
     def __init__(self, cfg: CfgNode):
+        check_device(cfg)
         self.model = build_model(cfg).eval()
         Checkpointer.from_config(cfg, self.model).load(cfg.MODEL.WEIGHTS)
         self.augmentations = T.AugmentationList(build_augmentations(cfg, is_train=False))

@@ -3,7 +3,6 @@
 import glob
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from detectron2.data import DatasetCatalog, Metadata
 
 from ..data.images import find_image_files, read_image
-from ..data.panoptic_map import number_segments, read_panoptic_png
+from ..data.panoptic_map import read_segment_map
 from ..drawing import draw_panoptic
 from ..errors import UserError
 
@@ -38,11 +37,9 @@ class Source:
         """A titled picture of the ground truth; none for an image that has no such thing."""
         if self.dataset_dict is None:
             return []
-        path, infos = self.dataset_dict["pan_seg_file_name"], self.dataset_dict["segments_info"]
-        where = f"{path} (image {self.dataset_dict['image_id']})"
-        numbers = number_segments(read_panoptic_png(path), [i["id"] for i in infos], where)
-        infos = [{**info, "id": t} for t, info in enumerate(infos, 1)]
-        segment_map = torch.from_numpy(numbers.astype(np.int32))
+        segments_info = self.dataset_dict["segments_info"]
+        infos = [{**info, "id": t} for t, info in enumerate(segments_info, 1)]
+        segment_map = torch.from_numpy(read_segment_map(self.dataset_dict).astype(np.int32))
         return [("ground truth", draw_panoptic(image, segment_map, infos, metadata))]
 
 
@@ -83,7 +80,10 @@ def _with_unique_names(sources: list[Source]) -> list[Source]:
 def dataset_images(name: str) -> list[Source]:
     """The images of a registered panoptic dataset, with their ground truth."""
     if name not in DatasetCatalog.list():
-        raise UserError(f"There is no dataset {name}: name one of DATASETS or DATASETS.REGISTER.")
+        raise UserError(
+            f"There is no dataset {name}: name one of DATASETS or "
+            "DATASETS.REGISTER whose files are there."
+        )
     dicts = DatasetCatalog.get(name)
     if any("pan_seg_file_name" not in d for d in dicts):
         raise UserError(f"Dataset {name} has no panoptic ground truth: give its images as --input.")
@@ -92,6 +92,5 @@ def dataset_images(name: str) -> list[Source]:
 
 def chunks(items: list, size: int) -> Iterator[list]:
     """Lists of `size` items, in order; the last one may be shorter."""
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

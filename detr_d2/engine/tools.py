@@ -1,15 +1,15 @@
 """What the command lines in tools/ share."""
 
-import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from argparse import ArgumentTypeError
+from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ..data.files import written_beside
 from ..errors import UserError
 
 
@@ -21,19 +21,12 @@ def run_tool(main: Callable[[], int | None]) -> None:
         sys.exit(f"error: {error}")
 
 
-@contextmanager
-def written_beside(path: Path) -> Iterator[Path]:
-    """Give a path to write to, which takes the place of `path` when all is written.
-
-    So no half file is left behind. The suffix is that of `path`, for writers that go by it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem}.unfinished{path.suffix}")
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+def positive_int(text: str) -> int:
+    """A type for `argparse`: a whole number from 1."""
+    number = int(text)
+    if number < 1:
+        raise ArgumentTypeError(f"{text} is less than 1")
+    return number
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:

@@ -23,6 +23,7 @@ from ..data.augmentation import build_augmentations
 from ..data.checks import check_dataset, warn_of_too_few_queries
 from ..data.coco import require_coco
 from ..evaluation import build_evaluator
+from .defaults import check_device
 from .mixed_precision import MixedPrecisionTrainer
 from .optimizer import build_optimizer
 from .sample_pictures import SamplePictures
@@ -47,6 +48,11 @@ class Trainer(DefaultTrainer):
             )
 
     @classmethod
+    def build_model(cls, cfg):
+        check_device(cfg)
+        return super().build_model(cfg)
+
+    @classmethod
     def build_optimizer(cls, cfg, model):
         return build_optimizer(cfg, model)
 
@@ -62,9 +68,10 @@ class Trainer(DefaultTrainer):
         dataset = get_detection_dataset_dicts(
             cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
         )
-        _check_on_main_process(dataset, cfg.DATASETS.TRAIN)
-        if comm.is_main_process() and not is_panoptic_fpn(cfg):
-            warn_of_too_few_queries(dataset, cfg.MODEL.DETR.NUM_OBJECT_QUERIES)
+        if start_iter == 0:  # otherwise it was done when the trainer was made
+            _check_on_main_process(dataset, cfg.DATASETS.TRAIN)
+            if comm.is_main_process() and not is_panoptic_fpn(cfg):
+                warn_of_too_few_queries(dataset, cfg.MODEL.DETR.NUM_OBJECT_QUERIES)
         if "pan_seg_file_name" in dataset[0]:
             fpn = is_panoptic_fpn(cfg)
             mapper = PanopticFPNDatasetMapper(cfg) if fpn else PanopticDatasetMapper(cfg)

@@ -6,9 +6,11 @@ from collections import defaultdict
 from itertools import takewhile
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from ..errors import UserError
 
@@ -117,10 +119,12 @@ def draw_curves(runs: dict[str, Curves]) -> Figure:
         axes.set_title(title)
         axes.set_xlabel("iteration")
         axes.grid(alpha=0.3)
+        axes.set_xlim(left=0)
         if logarithmic:
-            axes.set_yscale("log")
+            _set_logarithmic(axes)
         else:
             axes.set_ylim(bottom=0)
+            axes.ticklabel_format(axis="y", scilimits=(-3, 5))
     for axes in grid[len(panels) :]:
         axes.remove()
     handles = [Line2D([], [], color=f"C{n}", label=run) for n, run in enumerate(runs)]
@@ -136,9 +140,31 @@ def _panels_of_other_losses(known: set[str]) -> list[tuple]:
 
 
 def _draw_panel(axes: Axes, runs: dict[str, Curves], styles: dict[str, str]) -> None:
+    """A few points are marked; many noisy ones are pale, with their moving average over them."""
     for number, curves in enumerate(runs.values()):
+        color = f"C{number}"
         for name, style in styles.items():
             points = curves.get(name, [])
-            marker = "o" if len(points) <= _FEW_POINTS else None
             iterations, values = [i for i, _ in points], [v for _, v in points]
-            axes.plot(iterations, values, style, color=f"C{number}", marker=marker, markersize=4)
+            few = len(points) <= _FEW_POINTS
+            if few or name == "lr":
+                marker = "o" if few else None
+                axes.plot(iterations, values, style, color=color, marker=marker, markersize=4)
+            else:
+                axes.plot(iterations, values, style, color=color, alpha=0.3, linewidth=1)
+                axes.plot(iterations, smoothed(values), style, color=color)
+
+
+def smoothed(values: list[float]) -> np.ndarray:
+    """The mean of each value and those around it, a fiftieth of all."""
+    window = np.ones(2 * (len(values) // 100) + 1)
+    sums = np.convolve(values, window, "same")
+    return sums / np.convolve(np.ones(len(values)), window, "same")  # fewer at the ends
+
+
+def _set_logarithmic(axes: Axes) -> None:
+    """With labels of plain numbers, also where the axis is shorter than a power of ten."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())

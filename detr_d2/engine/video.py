@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from ..data.files import written_beside
 from ..errors import UserError
-from .tools import written_beside
 
 _USUAL_RATE = 25.0  # frames a second, of a camera that does not say
 

@@ -1,3 +1,3 @@
-from .build import build_evaluator
+from .build import build_evaluator, results_folder
 
-__all__ = ["build_evaluator"]
+__all__ = ["build_evaluator", "results_folder"]

@@ -12,9 +12,14 @@ from .panoptic_evaluation import PanopticEvaluator
 from .thing_evaluation import ThingEvaluator
 
 
+def results_folder(output_dir: str | os.PathLike, dataset_name: str) -> str:
+    """Where the evaluators of a dataset write, within OUTPUT_DIR."""
+    return os.path.join(output_dir, "inference", dataset_name)
+
+
 def build_evaluator(cfg: CfgNode, dataset_name: str):
     """PQ, and AP where there are things, for panoptic datasets; box AP for COCO's instances."""
-    output_dir = os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
+    output_dir = results_folder(cfg.OUTPUT_DIR, dataset_name)
     kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
     if kind == "coco":
         return COCOEvaluator(dataset_name, ("bbox",), output_dir=output_dir)

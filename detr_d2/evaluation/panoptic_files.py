@@ -1,6 +1,5 @@
 """Ground truth and predictions as files: a COCO panoptic JSON and a folder of PNGs."""
 
-import os
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +9,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..data.files import join_inside, read_json_object
+from ..data.files import join_inside, read_json_object, written_beside
 from ..data.panoptic_map import read_panoptic_png
-from ..data.problems import annotation_problems, category_problems, raise_first
+from ..data.problems import annotation_problems, category_problems, list_problems, raise_first
 from ..errors import UserError
 from .panoptic_quality import ImageMatch, PanopticQuality, match_segments
 
@@ -125,18 +124,21 @@ def evaluate_files(
 
 
 def write_panoptic_png(path: str, segment_map: np.ndarray) -> None:
-    """Write (H, W) ids below 2^24 as a PNG of COCO's: id = R + 256 G + 65536 B.
-
-    It is written beside its place and moved there, so that no half picture is left behind.
-    """
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+    """Write (H, W) ids below 2^24 as a PNG of COCO's: id = R + 256 G + 65536 B."""
     channels = np.ascontiguousarray(segment_map, dtype="<u4").view(np.uint8)
     picture = Image.fromarray(
         np.ascontiguousarray(channels.reshape(*segment_map.shape, 4)[..., :3])
     )
-    unfinished = f"{path}.unfinished"
-    picture.save(unfinished, format="PNG", compress_level=1)  # larger ones double the time
-    os.replace(unfinished, path)
+    with written_beside(path) as unfinished:
+        # Larger levels double the time.
+        picture.save(unfinished, format="PNG", compress_level=1)
+
+
+def read_lists(path: str, *keys: str) -> dict:
+    """The content of a COCO panoptic JSON; a `UserError` where a list under `keys` is missing."""
+    content = read_json_object(path)
+    raise_first(list_problems(content, path, keys))
+    return content
 
 
 def _by_image(annotations: list[dict], path: str) -> dict:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..data.panoptic_map import places_of
 from ..errors import UserError
 
 SIZES = ("small", "medium", "large")
@@ -173,17 +174,19 @@ def match_segments(
             f"{where}: the prediction is {width} x {height} pixels, but the ground truth is "
             f"{truth_map.shape[1]} x {truth_map.shape[0]}: predict at the size of the image."
         )
-    remarks = []
-    # Neighbours mostly belong together, so ids are looked up once a run of equal pairs.
-    truth_values, found_values, lengths = _runs_of_pairs(truth_map.ravel(), found_map.ravel())
-    g = _numbers(truth_values, truth_infos, f"{where}, ground truth", remarks)
-    p = _numbers(found_values, found_infos, f"{where}, prediction", remarks)
-    shape = len(truth_infos) + 1, len(found_infos) + 1
-    common = np.bincount(g * shape[1] + p, weights=lengths, minlength=shape[0] * shape[1])
-    common = common.astype(np.int64).reshape(shape)  # |p and g|, VOID in row and column 0
-
-    truth = _segments(truth_infos, common[1:].sum(axis=1), f"{where}, ground truth", remarks)
-    found = _segments(found_infos, common[:, 1:].sum(axis=0), f"{where}, prediction", remarks)
+    common, unlisted = shared_pixels(
+        (truth_map, [info["id"] for info in truth_infos]),
+        (found_map, [info["id"] for info in found_infos]),
+    )
+    of_truth, of_found = f"{where}, ground truth", f"{where}, prediction"
+    remarks = [
+        f"{of_map}: the map has a segment {ids[0]} that segments_info does not list, which counts "
+        "as VOID."
+        for of_map, ids in zip((of_truth, of_found), unlisted)
+        if len(ids)
+    ]
+    truth = _segments(truth_infos, common[1:].sum(axis=1), of_truth, remarks)
+    found = _segments(found_infos, common[:, 1:].sum(axis=0), of_found, remarks)
     void = common[0, 1:][common[:, 1:].any(axis=0)]
     common = common[1:, 1:][common[1:].any(axis=1)][:, common[:, 1:].any(axis=0)]
     return _match(truth, found, common, void, remarks)
@@ -203,25 +206,31 @@ def _match(truth: Segments, found: Segments, common, void, remarks: list[str]) -
     return ImageMatch(truth, found, iou, hits, missed, false, remarks)
 
 
+def shared_pixels(
+    one: tuple[np.ndarray, list[int]], other: tuple[np.ndarray, list[int]]
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
+    """How many pixels each segment of one map shares with each segment of another.
+
+    Args:
+        one, other: (H, W) integer segment ids, and the T (T') ids that the annotation lists.
+
+    Returns:
+        pixels: (T + 1, T' + 1) int64, in the order of the ids; row and column 0 are VOID.
+        unlisted: of either map the ids that are not listed, which count as VOID.
+    """
+    # Neighbours mostly belong together, so ids are looked up once a run of equal pairs.
+    *values, lengths = _runs_of_pairs(one[0].ravel(), other[0].ravel())
+    (rows, columns), unlisted = zip(*map(places_of, values, (one[1], other[1])))
+    shape = len(one[1]) + 1, len(other[1]) + 1
+    pixels = np.bincount(rows * shape[1] + columns, weights=lengths, minlength=shape[0] * shape[1])
+    return pixels.astype(np.int64).reshape(shape), unlisted
+
+
 def _runs_of_pairs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, ...]:
     """The two values and the length of each run of equal pairs of two flat maps."""
     changes = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
     starts = np.concatenate(([0], np.flatnonzero(changes) + 1))
     return first[starts], second[starts], np.diff(starts, append=len(first))
-
-
-def _numbers(values: np.ndarray, infos: list[dict], where: str, remarks: list[str]) -> np.ndarray:
-    """The place of each id in `infos`, counted from 1; 0 for VOID and for what is not there."""
-    ids = np.array([0] + [info["id"] for info in infos], dtype=np.int64)
-    order = ids.argsort(kind="stable")
-    numbers = order[np.searchsorted(ids, values, sorter=order).clip(max=len(ids) - 1)]
-    unknown = ids[numbers] != values
-    if unknown.any():
-        remarks.append(
-            f"{where}: the map has a segment {values[unknown][0]} that segments_info does not "
-            "list, which counts as VOID."
-        )
-    return np.where(unknown, 0, numbers)
 
 
 def _segments(infos: list[dict], areas: np.ndarray, where: str, remarks: list[str]) -> Segments:

@@ -5,18 +5,17 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
-import torch
 from detectron2.data import Metadata
-from detectron2.data.detection_utils import read_image
 from PIL import Image
 from tqdm import tqdm
 
-from ..data.files import join_inside, read_json
-from ..data.panoptic_map import read_panoptic_png
+from ..data.files import join_inside, write_text, written_beside
+from ..data.images import read_image
+from ..data.panoptic_map import places_of, read_panoptic_png
 from ..data.registration import metadata_of
-from ..drawing import draw_panoptic
+from ..drawing import draw_segments
 from ..errors import UserError
-from .panoptic_files import ImageResult, PanopticGroundTruth, evaluate_files
+from .panoptic_files import ImageResult, PanopticGroundTruth, evaluate_files, read_lists
 from .panoptic_quality import Segments
 from .panoptic_report import averages
 
@@ -43,58 +42,84 @@ def write_results_page(
         The number of images drawn.
     """
     truth = PanopticGroundTruth(panoptic_json, panoptic_root)
-    found_root, found_json = (
-        os.path.join(predictions, x) for x in ("panoptic", "predictions.json")
-    )
-    quality, results = evaluate_files(truth, found_json, found_root)
+    quality, results = evaluate_files(truth, *_files_of(predictions))
     # Images without any segment have no PQ and come last.
     results.sort(key=lambda result: np.nan_to_num(result.match.quality().pq, nan=2))
-    name_of = {image["id"]: image["file_name"] for image in read_json(panoptic_json)["images"]}
-    found_of = {a["image_id"]: a for a in read_json(found_json)["annotations"]}
-    metadata = Metadata(name=panoptic_json, **metadata_of(truth.categories, panoptic_json))
-
-    articles = []
-    for number, result in enumerate(tqdm(results[:limit], "Drawing")):
-        if result.image_id not in name_of:
-            raise UserError(f"{panoptic_json}: image {result.image_id} is not in `images`: add it.")
-        name = name_of[result.image_id]
-        image = read_image(join_inside(image_root, name, panoptic_json), "RGB")
-        maps = []
-        for root, file_name in (
-            (panoptic_root, result.file_name),
-            (found_root, found_of[result.image_id]["file_name"]),
-        ):
-            maps.append(read_panoptic_png(join_inside(root, file_name, panoptic_json)))
-        pictures = {
-            "photograph": image,
-            "ground truth": _draw(image, maps[0], result.match.truth, metadata),
-            "prediction": _draw(image, maps[1], result.match.found, metadata),
-            "mistakes": draw_mistakes(image, *maps, result),
-        }
-        paths = {}
-        for title, picture in pictures.items():
-            paths[title] = f"images/{number:05d}-{title.replace(' ', '-')}.jpg"
-            _save(picture, Path(output) / paths[title])
-        articles.append(_article(number, name, result, paths, truth.categories))
-
+    articles = _articles(truth, results[:limit], image_root, predictions, Path(output))
     average, classes = averages(quality, truth.categories)["all"]
     summary = (
         f"{len(results)} images, {classes} classes: PQ {100 * average.pq:.1f}, "
         f"SQ {100 * average.sq:.1f}, RQ {100 * average.rq:.1f}. "
         f"Shown: {len(articles)}, the lowest PQ first."
     )
+    title = f"Panoptic results on {os.path.basename(panoptic_json)}"
+    write_text(Path(output) / "index.html", _page(title, summary, articles))
+    return len(articles)
+
+
+def _files_of(predictions: str) -> tuple[str, str]:
+    """JSON and folder of PNGs."""
+    return os.path.join(predictions, "predictions.json"), os.path.join(predictions, "panoptic")
+
+
+def _articles(
+    truth: PanopticGroundTruth,
+    results: list[ImageResult],
+    image_root: str,
+    predictions: str,
+    output: Path,
+) -> list[str]:
+    """Draw the images of `results` into `output`/images; gives the part of the page for each."""
+    panoptic_json = truth.panoptic_json
+    found_json, found_root = _files_of(predictions)
+    images = read_lists(panoptic_json, "images")["images"]
+    name_of = {image["id"]: image["file_name"] for image in images}
+    annotations = read_lists(found_json, "annotations")["annotations"]
+    found_of = {a["image_id"]: a["file_name"] for a in annotations}
+    metadata = Metadata(name=panoptic_json, **metadata_of(truth.categories, panoptic_json))
+    articles = []
+    for number, result in enumerate(tqdm(results, "Drawing")):
+        if result.image_id not in name_of:
+            raise UserError(f"{panoptic_json}: image {result.image_id} is not in `images`: add it.")
+        name = name_of[result.image_id]
+        files = (
+            join_inside(image_root, name, panoptic_json),
+            join_inside(truth.panoptic_root, result.file_name, panoptic_json),
+            join_inside(found_root, found_of[result.image_id], found_json),
+        )
+        pictures, paths = _pictures(*files, result, metadata), {}
+        for title, picture in pictures.items():
+            paths[title] = f"images/{number:05d}-{title.replace(' ', '-')}.jpg"
+            with written_beside(output / paths[title]) as unfinished:
+                Image.fromarray(picture).save(unfinished, format="JPEG", quality=90)
+        size = pictures["photograph"].shape[:2]
+        articles.append(_article(number, name, size, result, paths, truth.categories))
+    return articles
+
+
+def _pictures(
+    image_file: str, truth_file: str, found_file: str, result: ImageResult, metadata: Metadata
+) -> dict[str, np.ndarray]:
+    """(H, W, 3) uint8 each, by their titles."""
+    image = read_image(image_file)
+    truth_map, found_map = read_panoptic_png(truth_file), read_panoptic_png(found_file)
+    return {
+        "photograph": image,
+        "ground truth": _draw(image, truth_map, result.match.truth, metadata),
+        "prediction": _draw(image, found_map, result.match.found, metadata),
+        "mistakes": draw_mistakes(image, truth_map, found_map, result),
+    }
+
+
+def _page(title: str, summary: str, articles: list[str]) -> str:
     page = _TEMPLATE.read_text(encoding="utf-8")
     for key, text in (
-        ("TITLE", escape(f"Panoptic results on {os.path.basename(panoptic_json)}")),
+        ("TITLE", escape(title)),
         ("SUMMARY", escape(summary)),
         ("ARTICLES", "\n".join(articles)),
     ):
         page = page.replace(f"<!-- {key} -->", text)
-    unfinished = Path(output) / ".index.html.unfinished"
-    Path(output).mkdir(parents=True, exist_ok=True)
-    unfinished.write_text(page, encoding="utf-8")
-    os.replace(unfinished, Path(output) / "index.html")
-    return len(articles)
+    return page
 
 
 def draw_mistakes(
@@ -139,21 +164,31 @@ def mistakes(result: ImageResult, categories: list[dict]) -> dict[str, list[str]
 def _draw(image: np.ndarray, ids: np.ndarray, segments: Segments, metadata: Metadata) -> np.ndarray:
     things = metadata.thing_dataset_id_to_contiguous_id
     class_of = {**things, **metadata.stuff_dataset_id_to_contiguous_id}
+    numbers, _ = places_of(ids.ravel(), segments.ids.tolist())
     infos = [
-        {"id": id_, "category_id": class_of[category], "isthing": category in things}
-        for id_, category in zip(segments.ids.tolist(), segments.categories.tolist())
+        {"id": t, "category_id": class_of[category]}
+        for t, category in enumerate(segments.categories.tolist(), 1)
     ]
-    listed = np.where(np.isin(ids, segments.ids), ids, 0).astype(np.int32)
-    return draw_panoptic(image, torch.from_numpy(listed), infos, metadata)
+    # Over grey, so that a class has the same colour in all pictures.
+    gray = image.mean(axis=2, keepdims=True).astype(np.uint8).repeat(3, axis=2)
+    return draw_segments(gray, numbers.reshape(ids.shape), infos, metadata)
 
 
 def _article(
-    number: int, name: str, result: ImageResult, paths: dict, categories: list[dict]
+    number: int,
+    name: str,
+    size: tuple[int, int],
+    result: ImageResult,
+    paths: dict[str, str],
+    categories: list[dict],
 ) -> str:
     quality = result.match.quality()
+    found = result.match.hits.any(axis=1)[~result.match.truth.crowd]
+    height, width = size  # known beforehand, so that nothing moves when a picture arrives
     figures = "".join(
-        f'<figure><a href="{path}"><img src="{path}" loading="lazy" '
-        f'alt="{title} of {escape(name)}"></a><figcaption>{title}</figcaption></figure>'
+        f'<figure><a href="{path}"><img src="{path}" width="{width}" height="{height}" '
+        f'loading="lazy" alt="{title} of {escape(name)}"></a>'
+        f"<figcaption>{title}</figcaption></figure>"
         for title, path in paths.items()
     )
     rows = "".join(
@@ -165,14 +200,8 @@ def _article(
         f"{key} {100 * x:.1f}" for key, x in zip(("PQ", "SQ", "RQ"), quality) if not np.isnan(x)
     )
     return (
-        f'<article id="image-{number}" tabindex="-1"><h2>{escape(name)}</h2>'
-        f"<p>{numbers or 'nothing to find'}; {result.match.hits.sum()} segments found</p>"
+        f'<article id="image-{number}" tabindex="-1">'
+        f'<h2>{number + 1}. <span class="name">{escape(name)}</span></h2>'
+        f"<p>{numbers or 'nothing to find'}; {found.sum()} of {len(found)} segments found</p>"
         f'<div class="row">{figures}</div><dl>{rows}</dl></article>'
     )
-
-
-def _save(picture: np.ndarray, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    Image.fromarray(picture).save(unfinished, format="JPEG", quality=90)
-    os.replace(unfinished, path)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from panopticapi.evaluation import pq_compute, pq_compute_single_core
 
+from ..data.files import read_json
 from ..data.panoptic_map import read_panoptic_png
 from .panoptic_files import PanopticGroundTruth, evaluate_files, write_panoptic_png
 from .panoptic_quality import PanopticQuality, match_segments
@@ -17,7 +18,9 @@ from .panoptic_quality import PanopticQuality, match_segments
 _CATEGORIES = [{"id": i, "name": f"class {i}", "isthing": int(i <= 5)} for i in range(1, 9)]
 
 
-def compare_speed(truth_json: str, truth_root: str, found_json: str, found_root: str, rounds: int):
+def compare_speed(
+    truth_json: str, truth_root: str, found_json: str, found_root: str, rounds: int
+) -> dict:
     """Time both on the same files, in turn.
 
     Args:
@@ -25,21 +28,38 @@ def compare_speed(truth_json: str, truth_root: str, found_json: str, found_root:
         rounds: times that each is run, after one that does not count.
 
     Returns:
+        `images`: how many.
         `milliseconds`: of each way, those of every round, an image; processor time except for
         the two that use several processes or threads, which are wall time.
         `pq`: of each way, between 0 and 1.
     """
-    with open(truth_json) as f:
-        content = json.load(f)
-    with open(found_json) as f:
-        found_of = {a["image_id"]: a for a in json.load(f)["annotations"]}
+    ways = _ways(truth_json, truth_root, found_json, found_root)
+    images = len(read_json(truth_json)["annotations"])
+    milliseconds = {name: [] for name in ways}
+    pq = {}
+    for number in range(rounds + 1):
+        for name, (way, clock) in ways.items():
+            start = clock()
+            with contextlib.redirect_stdout(io.StringIO()):  # panopticapi prints its progress
+                pq[name] = way()
+            if number:
+                milliseconds[name].append(1000 * (clock() - start) / images)
+    pq = {name: float(x) for name, x in pq.items() if x is not None}
+    return {"images": images, "milliseconds": milliseconds, "pq": pq}
+
+
+def _ways(truth_json: str, truth_root: str, found_json: str, found_root: str) -> dict[str, tuple]:
+    """By name a function that gives PQ, or None, and the clock that it is timed by."""
     truth = PanopticGroundTruth(truth_json, truth_root)
-    categories = {category["id"]: category for category in content["categories"]}
-    pairs = [(a, found_of[a["image_id"]]) for a in content["annotations"]]
-    maps = [
-        [read_panoptic_png(os.path.join(root, a["file_name"])) for root, a in zip(roots, pair)]
-        for roots, pair in zip([(truth_root, found_root)] * len(pairs), pairs)
-    ]
+    categories = {category["id"]: category for category in truth.categories}
+    found_of = {a["image_id"]: a for a in read_json(found_json)["annotations"]}
+    pairs = [(a, found_of[image_id]) for image_id, a in truth.annotation_of.items()]
+
+    def read(pair: tuple[dict, dict]) -> tuple[np.ndarray, ...]:
+        files = zip((truth_root, found_root), pair)
+        return tuple(read_panoptic_png(os.path.join(root, a["file_name"])) for root, a in files)
+
+    maps = [read(pair) for pair in pairs]
 
     def single_core():
         stat = pq_compute_single_core(0, pairs, truth_root, found_root, categories)
@@ -54,17 +74,16 @@ def compare_speed(truth_json: str, truth_root: str, found_json: str, found_root:
 
     def from_memory():
         quality = PanopticQuality(list(categories))
-        for (annotation, found), (truth_map, found_map) in zip(pairs, maps):
-            infos = annotation["segments_info"], found["segments_info"]
+        for pair, (truth_map, found_map) in zip(pairs, maps):
+            infos = [annotation["segments_info"] for annotation in pair]
             quality.add(match_segments(truth_map, infos[0], found_map, infos[1], "image"))
         return quality.per_class().mean().pq
 
     def reading():
         for pair in pairs:
-            for root, annotation in zip((truth_root, found_root), pair):
-                read_panoptic_png(os.path.join(root, annotation["file_name"]))
+            read(pair)
 
-    ways = {
+    return {
         "panopticapi, one process": (single_core, time.process_time),
         "panopticapi, all processes": (multi_core, time.perf_counter),
         "ours, from files, processor": (from_files, time.process_time),
@@ -72,17 +91,6 @@ def compare_speed(truth_json: str, truth_root: str, found_json: str, found_root:
         "ours, prediction and truth in memory": (from_memory, time.process_time),
         "reading both PNGs": (reading, time.process_time),
     }
-    milliseconds = {name: [] for name in ways}
-    pq = {}
-    for number in range(rounds + 1):
-        for name, (way, clock) in ways.items():
-            start = clock()
-            with contextlib.redirect_stdout(io.StringIO()):
-                pq[name] = way()
-            if number:
-                milliseconds[name].append(1000 * (clock() - start) / len(pairs))
-    pq = {name: float(x) for name, x in pq.items() if x is not None}
-    return {"images": len(pairs), "milliseconds": milliseconds, "pq": pq}
 
 
 def write_random_files(folder: Path, count: int, size: tuple[int, int], seed: int = 0) -> tuple:

@@ -8,9 +8,10 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from pycocotools import mask as coco_mask
+from tqdm import tqdm
 
 from ..data.files import write_json
-from ..data.panoptic_map import boxes_of_segments, number_segments, read_panoptic_png
+from ..data.panoptic_map import boxes_of_segments, read_segment_map
 
 
 class ThingEvaluator(COCOEvaluator):
@@ -66,12 +67,9 @@ def things_ground_truth(dataset_name: str) -> dict:
     metadata = MetadataCatalog.get(dataset_name)
     ids = {c: id_ for id_, c in metadata.thing_dataset_id_to_contiguous_id.items()}
     images, annotations = [], []
-    for dataset_dict in DatasetCatalog.get(dataset_name):
-        where = f"{dataset_dict['pan_seg_file_name']} (image {dataset_dict['image_id']})"
+    for dataset_dict in tqdm(DatasetCatalog.get(dataset_name), f"Reading {dataset_name}"):
         infos = dataset_dict["segments_info"]
-        segment_map = number_segments(
-            read_panoptic_png(dataset_dict["pan_seg_file_name"]), [i["id"] for i in infos], where
-        )
+        segment_map = read_segment_map(dataset_dict)
         height, width = segment_map.shape
         images.append({"id": dataset_dict["image_id"], "height": height, "width": width})
         things = [t for t, info in enumerate(infos) if info["category_id"] in ids]

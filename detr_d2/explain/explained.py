@@ -75,6 +75,16 @@ class Explained:
             queries.setdefault(id_, []).append(query)
         return queries
 
+    @cached_property
+    def number_of_id(self) -> dict[int, int]:
+        """For each id of the panoptic map the number, and so the colour, that its segment has in
+        the last step; -1 for VOID. Nothing where no query is kept."""
+        if not self.steps:
+            return {}
+        ids = self.image["panoptic_seg"].cpu().numpy()
+        numbers = self.query_numbers(self.steps[-1].segments.cpu().numpy())
+        return dict(zip(ids.ravel().tolist(), numbers.ravel().tolist()))
+
     def query_numbers(self, places: np.ndarray) -> np.ndarray:
         """A map of places among the kept queries to one of numbers among the N; -1 stays."""
         return np.array([*self.kept, -1])[places]

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import textwrap
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,8 @@ _LEVELS = 32  # of a heat map
 _CELLS = 64 * 64  # more make a picture, fewer are drawn as squares
 _PANEL_WIDTH = 240  # pixels, of a sheet
 _COLUMNS = 4
-_TITLE_HEIGHT = 18  # pixels
+_LINE_HEIGHT = 15  # pixels, of a title
+_LINE_LENGTH = 38  # letters, of a title
 
 
 @dataclass(frozen=True)
@@ -73,13 +75,15 @@ class Figure:
 def _tiled(panels: list[np.ndarray], labels: list[str]) -> Image.Image:
     columns = min(_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    height = panels[0].shape[0] + _TITLE_HEIGHT
+    titles = [textwrap.wrap(label, _LINE_LENGTH) for label in labels]
+    title_height = max(map(len, titles)) * _LINE_HEIGHT + 3
+    height = panels[0].shape[0] + title_height
     sheet = Image.new("RGB", (columns * (_PANEL_WIDTH + 4), rows * (height + 4)), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
-    for number, (panel, label) in enumerate(zip(panels, labels)):
+    for number, (panel, title) in enumerate(zip(panels, titles)):
         x, y = number % columns * (_PANEL_WIDTH + 4), number // columns * (height + 4)
-        pen.text((x + 2, y + 1), label, fill="black", font=font)
-        sheet.paste(Image.fromarray(panel), (x, y + _TITLE_HEIGHT))
+        pen.text((x + 2, y + 1), "\n".join(title), fill="black", font=font, spacing=2)
+        sheet.paste(Image.fromarray(panel), (x, y + title_height))
     return sheet.quantize(256, Image.Quantize.FASTOCTREE)
 
 

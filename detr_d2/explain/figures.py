@@ -68,7 +68,8 @@ def image_figures(image: ImageTrace) -> Iterator[Figure]:
     labels = ["projected Res5", *(f"after layer {number + 1}" for number in range(len(layers)))]
     tensors = [projected, *(image[name] for name in layers)]
     if not layers or not torch.equal(tensors[-1], image["memory"]):
-        labels, tensors = [*labels, "memory"], [*tensors, image["memory"]]
+        labels, tensors = [*labels, "normalised"], [*tensors, image["memory"]]
+    labels[-1] += ": the memory"
     yield Figure("memory", labels, [principal_components(tensor) for tensor in tensors])
 
 
@@ -107,10 +108,9 @@ def mask_figures(explained: Explained) -> Iterator[Figure]:
 
     size = size_of_width(photograph.shape[:2], min(_WIDTH, max(_WIDTH // 2, photograph.shape[1])))
     under = resized(photograph, size)
-    labels = [
-        f"{step.title}: {step.num_segments} segments, {step.pixels_changed} pixels changed"
-        for step in steps
-    ]
+    labels = [f"{step.title}: {step.num_segments} segments" for step in steps]
+    for number, step in enumerate(steps[1:], 1):
+        labels[number] += f", {step.pixels_changed} pixels changed"
     maps = [explained.query_numbers(step.segments.cpu().numpy()) for step in steps]
     maps.append(_of_result(explained))
     labels.append(f"the result: {len(explained.image.output['panoptic_seg'][1])} segments")
@@ -122,21 +122,7 @@ def mask_figures(explained: Explained) -> Iterator[Figure]:
 def _of_result(explained: Explained) -> np.ndarray:
     """(H', W'): what the model gave, each segment with the number that it has in the last step."""
     ids = explained.image["panoptic_seg"].cpu().numpy()
-    numbers = explained.query_numbers(explained.steps[-1].segments.cpu().numpy())
-    number_of_id = dict(zip(ids.ravel().tolist(), numbers.ravel().tolist()))
-    return np.array([number_of_id.get(id_, -1) for id_ in range(ids.max() + 1)])[ids]
-
-
-def verdict_figure(maps: dict[str, np.ndarray], photograph: np.ndarray) -> Figure:
-    """Panels of {title: (H', W') of 0 (void), 1 (hit), 2 (miss or false alarm), 3 (ignored)}."""
-    colors = np.array([[0, 0, 0], [26, 150, 65], [215, 48, 39], [120, 120, 120]])
-    size = size_of_width(photograph.shape[:2], _WIDTH // 2)
-    gray = resized(photograph, size).mean(2, keepdims=True)
-    panels = [
-        (0.55 * colors[resized_numbers(kinds, size)] + 0.45 * gray).astype(np.uint8)
-        for kinds in maps.values()
-    ]
-    return Figure("ground_truth", list(maps), panels)
+    return np.array([explained.number_of_id.get(id_, -1) for id_ in range(ids.max() + 1)])[ids]
 
 
 def _cross_attention(image: ImageTrace, query: int) -> Figure:
@@ -144,7 +130,7 @@ def _cross_attention(image: ImageTrace, query: int) -> Figure:
     rows = torch.tensor([query], device=image["memory"].device)
     size = image["memory"].shape[-2:]
     maps = [image.attentions[name].weights(rows)[:, 0].mean(0).view(size) for name in layers]
-    labels = [f"layer {n}, brightest {heat.max():.2f}" for n, heat in enumerate(maps, 1)]
+    labels = [f"layer {n}, brightest {heat.max():.2g}" for n, heat in enumerate(maps, 1)]
     return Figure(f"query-{query:03d}-cross_attention", labels, [relative(m) for m in maps], True)
 
 
@@ -155,7 +141,7 @@ def _self_attention(image: ImageTrace, query: int) -> Figure:
     layers = [n for n in image.attentions if n.startswith("encoder") and n.endswith("attention")]
     rows = torch.tensor([cell], device=image["memory"].device)
     maps = [image.attentions[n].weights(rows)[:, 0].mean(0).view(height, width) for n in layers]
-    labels = [f"layer {n}, brightest {heat.max():.2f}" for n, heat in enumerate(maps, 1)]
+    labels = [f"layer {n}, brightest {heat.max():.2g}" for n, heat in enumerate(maps, 1)]
     return Figure(f"query-{query:03d}-self_attention", labels, [relative(m) for m in maps], True)
 
 
@@ -176,17 +162,21 @@ _LEVELS = [
 ]
 _STEP_LABELS = {
     "projected": "projected Res5",
-    "maps": "attention maps",
+    "maps": "beside it the attention maps",
     "up1": "the step before",
     "up2": "enlarged",
     "up3": "enlarged",
-    "adapter1": "Res4",
-    "adapter2": "Res3",
-    "adapter3": "Res2",
-    "sum1": "added",
-    "sum2": "added",
-    "sum3": "added",
+    "adapter1": "+ Res4",
+    "adapter2": "+ Res3",
+    "adapter3": "+ Res2",
+    "sum1": "= their sum",
+    "sum2": "= their sum",
+    "sum3": "= their sum",
 }
+
+
+def _step_label(name: str) -> str:
+    return _STEP_LABELS.get(name) or f"then convolution {name.removeprefix('lay')}"
 
 
 def _mask_head_figures(image: ImageTrace, query: int, row: int) -> list[Figure]:
@@ -201,13 +191,10 @@ def _mask_head_figures(image: ImageTrace, query: int, row: int) -> list[Figure]:
         size = tensors[names[0]].shape[-2:]
         if size[1] > _STEP_WIDTH:
             size = size_of_width(size, _STEP_WIDTH)
-        labels = [
-            f"{_STEP_LABELS.get(name, f'convolution {name[3:]}')}, {len(tensors[name])} channels"
-            for name in names
-        ]
+        labels = [f"{_step_label(name)}, {len(tensors[name])} channels" for name in names]
         panels = [resized(magnitude(tensors[name]), size) for name in names]
         if level == len(_LEVELS) - 1:
-            labels.append("mask: the logits' sigmoid")
+            labels.append("then the mask: the logits' sigmoid")
             panels.append(resized(relative(tensors["out_lay"].sigmoid(), 1.0), size))
         figures.append(Figure(f"query-{query:03d}-steps{level}", labels, panels))
     return figures

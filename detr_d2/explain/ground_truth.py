@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.panoptic_map import boxes_of_segments, number_segments, read_panoptic_png
+from ..data.panoptic_map import boxes_of_segments, read_segment_map
 from ..evaluation.panoptic_quality import match_segments
 from ..modeling.boxes import relative_cxcywh
 from ..modeling.matcher import HungarianMatcher, Targets, matching_cost
@@ -30,10 +30,8 @@ class GroundTruth:
 def read_ground_truth(dataset_dict: dict) -> GroundTruth:
     """The panoptic annotation that a dataset dict names."""
     infos = dataset_dict["segments_info"]
-    where = f"{dataset_dict['pan_seg_file_name']} (image {dataset_dict['image_id']})"
-    ids = read_panoptic_png(dataset_dict["pan_seg_file_name"])
     return GroundTruth(
-        number_segments(ids, [info["id"] for info in infos], where).astype(np.int32),
+        read_segment_map(dataset_dict).astype(np.int32),
         np.array([info["category_id"] for info in infos], dtype=np.int64),
         np.array([bool(info.get("iscrowd")) for info in infos], dtype=bool),
     )

@@ -4,6 +4,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const photograph = data.figures.photograph;
 document.documentElement.style.setProperty("--photograph", `url(${photograph.src})`);
+const MOST_TAGS = 20; // more hide the photograph, and then only the chosen box has one
 let chosen = null;
 
 function panelOf(figure, index, query) {
@@ -48,7 +49,7 @@ function draw(slot, name) {
   for (let i = 0; i < figure.n; i++) {
     slot.append(panelOf(figure, i, "perQuery" in slot.dataset ? data.kept[i] : undefined));
   }
-  if ("boxes" in slot.dataset) drawBoxes(slot.querySelector(".view"), data.queries);
+  if ("boxes" in slot.dataset) drawBoxes(slot);
   if (slot.dataset.ofQuery === "self_attention") {
     for (const view of slot.querySelectorAll(".view")) drawPoint(view, data.queries[chosen].box);
   }
@@ -71,27 +72,52 @@ function boxOf(query) {
   rect.setAttribute("stroke", query.color);
   rect.setAttribute("class", query.kept ? "box" : "box out");
   rect.dataset.query = query.number;
+  const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
+  title.textContent = nameOf(query.number);
+  rect.append(title);
   return rect;
 }
 
-function drawBoxes(view, queries) {
+/** A box's class and score at its upper left, or upper right in the right half. */
+function tagOf(query) {
+  const [x, y, w, h] = query.box;
+  const tag = document.createElement("b");
+  tag.className = query.kept ? "tag" : "tag out";
+  tag.textContent = nameOf(query.number);
+  tag.dataset.query = query.number;
+  tag.style.borderColor = query.color;
+  tag.style.top = `${100 * Math.max(0, y - h / 2)}%`;
+  if (x > 0.5) tag.style.right = `${100 * Math.max(0, 1 - x - w / 2)}%`;
+  else tag.style.left = `${100 * Math.max(0, x - w / 2)}%`;
+  return tag;
+}
+
+function drawBoxes(slot) {
+  const { queries } = data;
+  const view = slot.querySelector(".view");
   const svg = svgOver(view);
   view.removeAttribute("role");
+  view.removeAttribute("aria-label");
+  slot.querySelector(".panel > span").textContent = slot.dataset.boxes;
+  slot.classList.toggle("many", data.kept.length > MOST_TAGS);
   // Kept boxes come last, the smallest on top, so that each can be pointed at.
   const area = (query) => query.box[2] * query.box[3];
   const order = [...queries].sort((a, b) => a.kept - b.kept || area(b) - area(a));
   for (const query of order) svg.append(boxOf(query));
+  view.append(...order.map(tagOf));
 }
 
 function drawPoint(view, [x, y]) {
   const svg = svgOver(view);
-  const ring = document.createElementNS("http://www.w3.org/2000/svg", "ellipse");
   const { w, h } = photograph;
-  for (const [key, value] of Object.entries({ cx: x, cy: y, rx: 0.035, ry: (0.035 * w) / h })) {
-    ring.setAttribute(key, value);
+  for (const stroke of ["stroke:#000;stroke-width:5", "stroke:#fff;stroke-width:2"]) {
+    const ring = document.createElementNS("http://www.w3.org/2000/svg", "ellipse");
+    for (const [key, value] of Object.entries({ cx: x, cy: y, rx: 0.035, ry: (0.035 * w) / h })) {
+      ring.setAttribute(key, value);
+    }
+    ring.setAttribute("style", `fill:none;${stroke};vector-effect:non-scaling-stroke`);
+    svg.append(ring);
   }
-  ring.setAttribute("style", "fill:none;stroke:#fff;stroke-width:2;vector-effect:non-scaling-stroke");
-  svg.append(ring);
 }
 
 function nameOf(number) {
@@ -172,6 +198,14 @@ function choose(number) {
   for (const slot of slots.filter((s) => s.dataset.shown && s.dataset.ofQuery)) refresh(slot);
 }
 
+/** The query before (-1) or after (1) the chosen one in the list, on a phone's lower edge. */
+function walk(step) {
+  const order = [...document.querySelectorAll("#queries input")].map((radio) => Number(radio.value));
+  choose(order[(order.indexOf(chosen) + step + order.length) % order.length]);
+}
+
+document.getElementById("previous").addEventListener("click", () => walk(-1));
+document.getElementById("next").addEventListener("click", () => walk(1));
 document.getElementById("queries").addEventListener("change", (event) => choose(Number(event.target.value)));
 document.querySelector("main").addEventListener("click", (event) => {
   const marked = event.target.closest("[data-query]");

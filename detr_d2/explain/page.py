@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections import Counter
 from html import escape
 from importlib.resources import files
@@ -12,16 +11,19 @@ from string import Template
 import numpy as np
 from tqdm import tqdm
 
+from ..data.files import write_text
 from ..engine.tools import save_picture
 from ..modeling.meta_arch import DETR
 from . import tables
+from .boxes_picture import boxes_picture
 from .explained import Explained
 from .figure import Figure
-from .figures import all_figures, verdict_figure
-from .ground_truth import GroundTruth, Verdict, matched_pairs, verdicts
+from .figures import all_figures
+from .ground_truth import GroundTruth, matched_pairs, verdicts
 from .image_trace import ImageTrace
 from .page_data import page_data
 from .trace import trace
+from .verdict_figure import verdict_figure
 
 
 def write_explanation(
@@ -59,11 +61,20 @@ def write_explanation(
         old.unlink()  # of another image
     for figure in tqdm(figures, "Writing figures"):
         save_picture(figure.sheet(photograph), folder / "figures" / f"{figure.name}.png")
+    save_picture(boxes_picture(explained), folder / "figures" / "boxes.png")
     tensors = [_finite(row) for row in described]
     content = {"image": name, "letters": explained.letters(), "tensors": tensors}
-    _write(folder / "trace.json", json.dumps(content, indent=1))
-    _write(folder / "index.html", _html(explained, described, figures, ground_truth))
+    write_text(folder / "trace.json", json.dumps(content, indent=1))
+    write_text(folder / "index.html", _html(explained, described, figures, ground_truth))
     return image
+
+
+_DILATED = " The last stage is dilated in this model (DC5), so that Res5 stays as large as Res4."
+_THEN_MASKS = (
+    "; a mask head draws a mask for each query that is sure; and the masks are merged, so that "
+    "every pixel belongs to one segment"
+)
+_OTHERS_MASKED = ", and other things, whose masks are given one by one and not merged"
 
 
 def _html(
@@ -81,6 +92,8 @@ def _html(
         memory_later=", and so do the attention maps" if has_masks else "",
         query_list=tables.query_list(image, explained.labels),
         query_table=tables.query_table(image, explained.labels),
+        then_masks=_THEN_MASKS if has_masks else "",
+        questions=_template("page_questions.html").substitute(facts) if has_masks else "",
         contents=_text("page_contents.html") if has_masks else "",
         mask_sections=_mask_sections(explained, facts) if has_masks else "",
         ground_truth_link=' <a href="#ground-truth">Ground truth</a>' if ground_truth else "",
@@ -104,8 +117,9 @@ def _facts(explained: Explained) -> dict:
         "num_kept": len(explained.kept),
         "num_logits": letters["C"] + 1,
         "threshold": explained.threshold,
-        "image_size": f"{explained.photograph.shape[1]} x {explained.photograph.shape[0]}",
+        "image_size": "{1} pixels wide and {0} high".format(*explained.photograph.shape),
         "stride": image.res5_stride,
+        "dilated": _DILATED if image.res5_stride == 16 else "",
         "cells": image["memory"][0].numel(),
     }
 
@@ -114,17 +128,22 @@ def _mask_sections(explained: Explained, facts: dict) -> str:
     image, letters = explained.image, explained.letters()
     names, area = explained.class_names, explained.model.small_segment_area
     none_small = len(explained.steps) == 2
+    more_masked = letters["K"] > letters["P"]
     return _template("page_masks.html").substitute(
         facts,
         head_width=letters["d"] // letters["M"],
         map_size=" x ".join(map(str, image["maps"].shape[-2:])),
         num_masked=letters["K"],
+        others_masked=_OTHERS_MASKED if more_masked else "",
         width_concatenation=letters["d"] + letters["M"],
         small_area=area,
         none_small=" Here no segment is small, so none is removed." if none_small else "",
         merging_rows=tables.merging_rows(explained.steps, explained.kept),
         segment_rows=tables.segment_rows(
-            image.output["panoptic_seg"][1], explained.queries_of_id, names
+            image.output["panoptic_seg"][1],
+            explained.queries_of_id,
+            explained.number_of_id,
+            names,
         ),
     )
 
@@ -146,11 +165,8 @@ def _verdicts(
 ) -> str:
     predicted, segments_info = explained.image.output["panoptic_seg"]
     found = verdicts(predicted, segments_info, truth)
-    maps = {
-        "ground truth": _kinds(truth.segment_map, found, "segment", 1),
-        "result": _kinds(predicted.cpu().numpy(), found, "predicted_id", 0),
-    }
-    figures.append(verdict_figure(maps, explained.photograph))
+    result = predicted.cpu().numpy()
+    figures.append(verdict_figure(truth.segment_map, result, found, explained.photograph))
     counts = Counter(verdict.verdict for verdict in found)
     plurals = {"hit": "hits", "miss": "misses", "false alarm": "false alarms"}
     texts = [f"{counts[kind]} {kind if counts[kind] == 1 else plurals[kind]}" for kind in plurals]
@@ -158,17 +174,6 @@ def _verdicts(
         verdict_counts=", ".join(texts),
         verdict_rows=tables.verdict_rows(found, labels, segments_info, explained.class_names),
     )
-
-
-def _kinds(numbers: np.ndarray, found: list[Verdict], side: str, offset: int) -> np.ndarray:
-    """A map of segment numbers to one of kinds, see `verdict_figure`."""
-    kinds = np.zeros(numbers.max() + 1, dtype=np.int64)
-    of_verdict = {"hit": 1, "miss": 2, "false alarm": 2, "ignored": 3}
-    for verdict in found:
-        number = getattr(verdict, side)
-        if number is not None:
-            kinds[number + offset] = of_verdict[verdict.verdict]
-    return kinds[numbers]
 
 
 _TENSORS_OF_SECTION = {
@@ -204,10 +209,3 @@ def _finite(row: dict) -> dict:
     """JSON has no infinity and no NaN."""
     ends = row["range"]
     return {**row, "range": ends and [x if math.isfinite(x) else str(x) for x in ends]}
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)

@@ -113,14 +113,18 @@ def merging_rows(steps: list[MergingStep], queries: list[int]) -> str:
 
 
 def segment_rows(
-    segments_info: list[dict], queries_of_id: dict[int, list[int]], names: list[str]
+    segments_info: list[dict],
+    queries_of_id: dict[int, list[int]],
+    number_of_id: dict[int, int],
+    names: list[str],
 ) -> str:
+    """The segments of the result, in the colours of its picture."""
     cells = []
     for info in segments_info:
         queries = queries_of_id[info["id"]]
         cells.append(
             [
-                Markup(swatch(queries[0]) + str(info["id"])),
+                Markup(swatch(number_of_id[info["id"]]) + str(info["id"])),
                 names[info["category_id"]],
                 "thing" if info["isthing"] else "stuff",
                 f"{info['score']:.0%}",
@@ -136,7 +140,7 @@ def pair_rows(pairs: list[Pair], truth_labels: list[str], labels: list[str]) -> 
     for pair in pairs:
         costs = (pair.cost_class, pair.cost_l1, pair.cost_giou, pair.cost)
         cells = [
-            truth_labels[pair.segment],
+            f"{pair.segment + 1} {truth_labels[pair.segment]}",
             Markup(swatch(pair.query) + str(pair.query)),
             labels[pair.query],
             *(f"{cost:.2f}" for cost in costs),
@@ -158,8 +162,8 @@ def verdict_rows(
                 Markup(f'<span class="{kind}">{v.verdict}</span>'),
                 label,
                 f"{v.iou:.2f}",
-                "" if v.segment is None else f"segment {v.segment + 1}",
-                "" if info is None else f"id {info['id']}",
+                "" if v.segment is None else v.segment + 1,
+                "" if info is None else info["id"],
             ]
         )
     return rows(cells, {2})

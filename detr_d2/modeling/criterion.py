@@ -214,15 +214,16 @@ class SetCriterion(nn.Module):
         }
 
 
-def number_of_targets(targets: list[Targets], device) -> float:
-    """Segments in the batch, averaged over processes, at least 1: what losses are divided by."""
-    number = float(sum(len(t.labels) for t in targets))
+def number_of_targets(targets: list[Targets], device: torch.device) -> Tensor:
+    """Segments in the batch, averaged over processes, at least 1: what losses are divided by.
+
+    It stays a tensor (scalar, float32), since reading it would wait for the device.
+    """
+    number = torch.tensor(float(sum(len(t.labels) for t in targets)), device=device)
     world_size = comm.get_world_size()
     if world_size > 1:
-        total = torch.tensor(number, device=device)
-        torch.distributed.all_reduce(total)
-        number = float(total) / world_size
-    return max(number, 1.0)
+        torch.distributed.all_reduce(number)
+    return (number / world_size).clamp(min=1)
 
 
 def target_masks(

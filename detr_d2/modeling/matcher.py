@@ -104,7 +104,7 @@ class HungarianMatcher:
         cost = cost.view(*logits.shape[:3], -1)
         # Finite where the predictions are. An image without segments has no cost to tell by.
         witness = logits.sum(-1, keepdim=True) + boxes.sum(-1, keepdim=True)
-        # All layers and images travel to the CPU together: one synchronisation a step.
+        # All layers and images travel to the CPU together: the device is waited for once.
         cost, witness = torch.cat((cost, witness), -1).cpu().split((cost.shape[-1], 1), -1)
         if not (cost.isfinite().all() and witness.isfinite().all()):
             raise FloatingPointError(

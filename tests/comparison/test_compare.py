@@ -94,7 +94,8 @@ def test_results_are_kept(report):
 def test_predictions_of_both_are_in_the_same_ids(report):
     metadata = MetadataCatalog.get("shapes_panoptic_val")
     for name in NAMES:
-        predictions = Predictions(report / name / "predictions", metadata)
+        folder = report / name / "inference" / "shapes_panoptic_val"
+        predictions = Predictions(folder, metadata)
         for dataset_dict in DatasetCatalog.get("shapes_panoptic_val"):
             ids, infos = predictions[dataset_dict["image_id"]]
             assert ids.shape == read_panoptic_png(dataset_dict["pan_seg_file_name"]).shape

@@ -163,10 +163,44 @@ def test_an_unknown_dataset_is_named():
         setup_cfg(path, ["DATASETS.TRAIN", "('coco_2018_train',)"])
 
 
+@pytest.mark.parametrize(
+    ("overrides", "reason"),
+    [
+        (["MODEL.WIGHTS", "model.pth"], "MODEL.WIGHTS"),
+        (["MODEL.WEIGHTS"], "odd length"),
+        (["SOLVER.MAX_ITER", "many"], "ype mismatch.*SOLVER.MAX_ITER"),
+    ],
+)
+def test_a_wrong_override_is_one_sentence(overrides, reason):
+    path = str(CONFIGS / "COCO-Detection/detr_R_50.yaml")
+    with pytest.raises(UserError, match=f"detr_R_50.yaml: .*{reason}.* Correct the key"):
+        setup_cfg(path, overrides)
+
+
+def test_a_wrong_file_is_one_sentence(tmp_path):
+    with pytest.raises(UserError, match=r"There is no configuration nowhere\.yaml"):
+        setup_cfg("nowhere.yaml")
+    (tmp_path / "a.yaml").write_text("MODEL:\n  WIGHTS: ''\n")
+    with pytest.raises(UserError, match=r"a.yaml: .*MODEL.WIGHTS"):
+        setup_cfg(str(tmp_path / "a.yaml"))
+
+
 def test_missing_data_says_where_it_was_looked_for(tmp_path):
     path = str(CONFIGS / "CamVid-PanopticSegmentation/panoptic_detr_R_18.yaml")
     with pytest.raises(UserError, match=r"panoptic_train\.json.*DATASETS\.ROOT"):
         setup_cfg(path, ["DATASETS.ROOT", str(tmp_path)])
+
+
+def test_a_dataset_of_the_base_may_be_absent_where_it_is_not_used(tiny_dataset, forget_datasets):
+    folder, _ = tiny_dataset
+    own = [
+        *("DATASETS.REGISTER.own", "['images', 'panoptic', 'panoptic.json']"),
+        *("DATASETS.TRAIN", "('own',)", "DATASETS.TEST", "('own',)"),
+        *("DATASETS.ROOT", str(folder), "MODEL.DETR.NUM_CLASSES", "2"),
+    ]
+    setup_cfg(str(CONFIGS / "CamVid-PanopticSegmentation/panoptic_detr_R_18.yaml"), own)
+    assert "own" in DatasetCatalog.list()
+    assert "camvid_panoptic_val" not in DatasetCatalog.list()
 
 
 def test_a_dataset_is_registered_on_the_command_line(tiny_dataset, forget_datasets):

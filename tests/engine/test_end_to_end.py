@@ -194,6 +194,18 @@ def test_bad_input_is_one_sentence():
     assert "Traceback" not in log
 
 
+def test_missing_coco_is_said_before_weights_are_looked_for(tmp_path):
+    config = "configs/COCO-PanopticSegmentation/panoptic_detr_R_50.yaml"
+    weights = ("MODEL.WEIGHTS", "absent.pth")
+    log = run(
+        *("train_net", "--eval-only", "--config-file", config, "OUTPUT_DIR", tmp_path, *weights),
+        code=1,
+    )
+    last = log.strip().splitlines()[-1]
+    assert last.startswith("error: Dataset coco_2017_val_panoptic is not complete")
+    assert "Traceback" not in log
+
+
 def test_predictor_takes_one_image_or_several(trained, shapes):
     from detr_d2.engine import Predictor, setup_cfg
     from detr_d2.errors import UserError
@@ -216,7 +228,8 @@ def test_an_image_is_explained(shapes, tmp_path):
     config = "configs/Shapes-PanopticSegmentation/panoptic_detr_demo.yaml"
     arguments = ("--config-file", config, "--output", tmp_path)
     dataset = ("--dataset", "shapes_panoptic_val", "--index")
-    assert "index.html" in run("explain", *arguments, *dataset, 1)
+    log = run("explain", *arguments, *dataset, 1)
+    assert "index.html" in log and "weights of detr_d2" in log
     assert (tmp_path / "index.html").stat().st_size > 50_000
     assert (tmp_path / "figures" / "panoptic.png").exists()
     content = json.loads((tmp_path / "trace.json").read_text())

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -94,6 +95,23 @@ def test_a_panel_shows_every_run_that_has_its_metric():
     assert len(set(colors)) == 2
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["some", "other"]
+
+
+@pytest.mark.parametrize("count", [50, 101, 1000])
+def test_noise_is_pale_behind_its_moving_average(count):
+    values = np.random.default_rng(0).uniform(1, 2, count).tolist()
+    points = list(enumerate(values))
+    figure = draw_curves({"some": {"total_loss": points, "lr": points}})
+    losses, rates = (axes.get_lines() for axes in figure.axes)
+    noise, average = losses
+    assert noise.get_ydata().tolist() == values
+    assert noise.get_alpha() < 0.5
+    reach = count // 100
+    for i, drawn in enumerate(average.get_ydata()):
+        around = values[max(0, i - reach) : i + reach + 1]
+        assert drawn == pytest.approx(sum(around) / len(around))
+    # The learning rate has no noise.
+    assert [curve.get_ydata().tolist() for curve in rates] == [values]
 
 
 def test_losses_of_other_models_have_panels_and_those_of_single_layers_have_none():

@@ -8,11 +8,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import torch
-from browser import Browser, find_browser
 from PIL import Image
 
 from detr_d2.explain.ground_truth import GroundTruth
 from detr_d2.explain.page import write_explanation
+from detr_d2.explain.pictures import resized_numbers
 
 NAMES = ["</script><script>alert(1)</script>", 'a"b', "<i>c</i>", "&amp;", *"efgh"]
 NAME = "<img src=x onerror=alert(2)>.jpg"
@@ -91,8 +91,10 @@ def test_the_page_is_whole_and_needs_no_other_file(explain):
     page = Page(html)
     for section in (*SECTIONS, *MASK_SECTIONS, "ground-truth"):
         assert section in page.ids
-    for question in QUESTIONS:
-        assert question in page.text
+    for question in QUESTIONS:  # at the top, and with its answer
+        assert page.text.count(question) == 2
+    links = re.findall(r'href="#([\w-]+)"', html)
+    assert set(links) <= set(page.ids)
     assert page.addresses == ["data:,"]
     assert not re.search(r"url\((?!\$)|@import|https?://(?!www\.w3\.org)", html)
     assert "$" not in re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
@@ -112,7 +114,7 @@ def test_figures_and_trace_lie_beside_the_page(explain):
     traced, path = explain("PanopticDETR")
     data = data_of(path)
     pictures = {p.stem: p for p in (path.parent / "figures").iterdir()}
-    assert pictures.keys() == data["figures"].keys()
+    assert pictures.keys() == {*data["figures"], "boxes"}
     for name in ("backbone_components", "memory", "query-000-maps", "query-001-steps3", "merging"):
         with Image.open(pictures[name]) as picture:
             assert picture.format == "PNG"
@@ -144,6 +146,24 @@ def test_the_map_to_point_at_is_the_panoptic_map(explain):
     assert data["partners"] in ({}, {"1": [1, 2], "2": [1, 2]}, {"1": [2, 1], "2": [2, 1]})
 
 
+def test_segments_are_listed_in_the_colours_of_the_picture(explain):
+    """A stuff segment of several queries has the colour of one of them, here and there."""
+    traced, path = explain("PanopticDETR")
+    table = re.search(r"<h3>The result</h3>(.*?)</table>", path.read_text(), re.DOTALL)[1]
+    listed = re.findall(r'background:#(\w{6})"></span> (\d+)</td>', table)
+    segment_map, infos = traced.output["panoptic_seg"]
+    assert [int(id_) for _, id_ in listed] == [info["id"] for info in infos]
+    with Image.open(path.parent / "figures" / "panoptic.png") as sheet:
+        picture = np.asarray(sheet.convert("RGB")).astype(int)
+    picture = picture[18:-4, :-4]  # without title and margin
+    ids = resized_numbers(segment_map.numpy(), picture.shape[:2])
+    for color, id_ in listed:
+        wanted = np.array([int(color[i : i + 2], 16) for i in (0, 2, 4)])
+        drawn = picture[ids == int(id_)].mean(0)
+        # The grey photograph shines through, by at most 0.3 * 255.
+        assert (abs(drawn - 0.7 * wanted - (drawn - 0.7 * wanted).mean()) < 12).all()
+
+
 def test_box_detr_has_a_page_without_masks(explain):
     page = Page(explain("DETR")[1].read_text())
     assert set(SECTIONS) <= set(page.ids)
@@ -159,14 +179,6 @@ def test_no_query_kept(explain):
     assert "map" not in data
     assert "query-000-cross_attention" in data["figures"]
     assert "query-000-maps" not in data["figures"]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if find_browser() is None:
-        pytest.skip("there is no Chromium here (apt-get install chromium-headless-shell)")
-    with Browser() as browser:
-        yield browser
 
 
 @pytest.fixture
@@ -268,6 +280,44 @@ def test_the_keyboard_walks_through_the_queries(browser, opened):
     assert browser.evaluate("document.activeElement.value") == str(order[1])
     browser.press("ArrowUp")
     assert browser.evaluate("chosen") == order[0]
+
+
+def test_the_buttons_of_a_phone_walk_through_the_queries(browser, opened):
+    opened("PanopticDETR")
+    buttons = "[...document.querySelectorAll('.chosen button')].map(b => b.offsetHeight)"
+    window = {"height": 700, "deviceScaleFactor": 1}
+    browser.command("Emulation.setDeviceMetricsOverride", width=1300, mobile=False, **window)
+    assert browser.evaluate(buttons) == [0, 0]
+    browser.command("Emulation.setDeviceMetricsOverride", width=375, mobile=True, **window)
+    assert min(browser.evaluate(buttons)) >= 40
+    order = browser.evaluate(
+        "[...document.querySelectorAll('#queries input')].map(i => Number(i.value))"
+    )
+    browser.evaluate("document.querySelector('#result').scrollIntoView()")
+    walked = []
+    for button in ["next"] * len(order) + ["previous"]:
+        browser.evaluate(f"document.getElementById('{button}').click()")
+        walked.append(browser.evaluate("chosen"))
+    assert walked == [*order[1:], order[0], order[-1]]
+    browser.command("Emulation.clearDeviceMetricsOverride")
+
+
+def test_boxes_have_their_class_and_score(browser, opened):
+    traced, _ = opened("PanopticDETR")
+    draw_all(browser)
+    tags = browser.evaluate(
+        "[...document.querySelectorAll('.tag')].filter(t => t.offsetHeight)"
+        ".map(t => [Number(t.dataset.query), t.innerText])"
+    )
+    assert sorted(query for query, _ in tags) == traced["kept"].nonzero()[:, 0].tolist()
+    for query, text in tags:
+        assert text == browser.evaluate(f"nameOf({query})")
+        assert text.endswith(f"{traced['scores'][query].item():.0%}")
+    # One that does not pass has a tag while it is chosen.
+    browser.evaluate("choose(4)")
+    assert browser.evaluate("document.querySelector('.tag[data-query=\"4\"]').offsetHeight") > 0
+    browser.evaluate("choose(0)")
+    assert browser.evaluate("document.querySelector('.tag[data-query=\"4\"]').offsetHeight") == 0
 
 
 def test_an_address_names_the_query(browser, opened):

@@ -197,11 +197,11 @@ def targets_of(*sizes):
 
 @pytest.mark.parametrize("sizes, number", [((2, 3), 5.0), ((0, 1), 1.0), ((0, 0), 1.0)])
 def test_number_of_targets_is_at_least_one(sizes, number):
-    assert number_of_targets(targets_of(*sizes), "cpu") == number
+    assert number_of_targets(targets_of(*sizes), torch.device("cpu")) == number
 
 
 def test_number_of_targets_is_the_mean_of_all_processes(monkeypatch):
     monkeypatch.setattr(comm, "get_world_size", lambda: 2)
     # The other process has 6.
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: tensor.add_(6))
-    assert number_of_targets(targets_of(2, 3), "cpu") == 5.5
+    assert number_of_targets(targets_of(2, 3), torch.device("cpu")) == 5.5

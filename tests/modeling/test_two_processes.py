@@ -32,10 +32,9 @@ def _run(rank: int, port: int, queue, work, arguments) -> None:
 
 
 def count(rank: int) -> list[float]:
-    return [
-        number_of_targets([Targets(torch.zeros(sizes[rank]), torch.zeros(sizes[rank], 4))], "cpu")
-        for sizes, _ in CASES
-    ]
+    counts = [sizes[rank] for sizes, _ in CASES]
+    targets = [Targets(torch.zeros(n), torch.zeros(n, 4)) for n in counts]
+    return [number_of_targets([of_image], torch.device("cpu")).item() for of_image in targets]
 
 
 def test_the_number_of_targets_is_the_mean_over_processes_and_at_least_one():

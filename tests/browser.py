@@ -125,7 +125,7 @@ class Browser:
             )
 
     def press(self, key: str) -> None:
-        """Press a key, such as "ArrowDown" or "Tab"."""
+        """Press a key, such as "ArrowDown", "Tab", or a small letter."""
         codes = {"Tab": 9, "ArrowUp": 38, "ArrowDown": 40}
         for kind in ("keyDown", "keyUp"):
             self.command(
@@ -133,7 +133,7 @@ class Browser:
                 type=kind,
                 key=key,
                 code=key,
-                windowsVirtualKeyCode=codes[key],
+                windowsVirtualKeyCode=codes.get(key) or ord(key.upper()),
             )
 
     def _receive(self) -> dict:

@@ -1,0 +1,59 @@
+"""What README.md and docs/ name exists: files, tools with their options, configuration keys."""
+
+import re
+from pathlib import Path
+
+import pytest
+from detectron2.config import get_cfg
+from detectron2.engine import default_argument_parser
+
+from detr_d2 import add_detr_config
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+KEY = re.compile(r"\b(?:MODEL|INPUT|DATASETS|DATALOADER|SOLVER|TEST)(?:\.[A-Z][A-Z0-9_]*)+\b")
+
+
+def commands(text: str) -> list[str]:
+    """The `python tools/...` command lines of a page, continued lines joined."""
+    blocks = "\n".join(re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE))
+    lines = blocks.replace("\\\n", " ").splitlines()
+    inline = re.findall(r"`(?:python )?(tools/\w+\.py [^`]*)`", text)
+    return [line for line in lines if "python tools/" in line] + inline
+
+
+def options_of(tool: str) -> set[str]:
+    if tool == "train_net":
+        parsers = default_argument_parser()._option_string_actions
+        return set(parsers)
+    source = (REPOSITORY / "tools" / f"{tool}.py").read_text()
+    return {*re.findall(r"\"(--[a-z0-9-]+)\"", source), "--help"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_names_exists(page):
+    text = page.read_text()
+    for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
+        assert (page.parent / link).exists(), link
+    for file in re.findall(
+        r"\b(?:configs|docs|detr_d2|tests)/[\w/.-]+\.(?:yaml|md|py|pth)\b", text
+    ):
+        assert (REPOSITORY / file).exists(), file
+    for command in commands(text):
+        (tool,) = re.findall(r"tools/(\w+)\.py", command)
+        unknown = set(re.findall(r"(?<![\w-])--[a-z0-9-]+", command)) - options_of(tool)
+        assert not unknown, command
+    cfg = get_cfg()
+    add_detr_config(cfg)
+    for key in KEY.findall(text):
+        node = cfg
+        for part in key.split("."):
+            assert part in node, key
+            node = node[part]
+            if node is cfg.DATASETS.REGISTER:  # what follows is the name of a dataset
+                break
+
+
+def test_the_check_finds_commands():
+    assert len(commands((REPOSITORY / "README.md").read_text())) > 5
+    assert options_of("demo") >= {"--input", "--output"} and "--resume" in options_of("train_net")
