@@ -78,6 +78,8 @@ def build_panoptic_fpn(variant: Variant, settings: Settings) -> tuple[nn.Module,
             *("MODEL.SEM_SEG_HEAD.NUM_CLASSES", detr.MODEL.DETR.NUM_CLASSES - things + 1),
             *("MODEL.ROI_HEADS.SCORE_THRESH_TEST", 0.0),
             *("TEST.DETECTIONS_PER_IMAGE", settings.kept),
+            # From random weights, its usual rate of 0.02 ends in NaN after a few steps.
+            *("SOLVER.BASE_LR", 1e-6),
             *settings.fpn_overrides,
         ]
     )
