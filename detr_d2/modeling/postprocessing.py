@@ -52,11 +52,16 @@ def instances_from_queries(
 def upsample_masks(
     mask_logits: Tensor, padded_size: tuple[int, int], image_size: tuple[int, int]
 ) -> Tensor:
-    """(K, H/4, W/4) -> (K, height, width): bilinear to the padded batch, cropped to the image."""
-    masks = F.interpolate(
-        mask_logits[:, None], size=padded_size, mode="bilinear", align_corners=False
-    )
-    return masks[:, 0, : image_size[0], : image_size[1]]
+    """(K, H/4, W/4) -> (K, height, width): bilinear to the padded batch, cropped to the image.
+
+    Queries are channels, last in memory: the K logits of a pixel lie together, where the argmax of
+    `panoptic_from_masks` wants them. On a CPU both are then several times faster.
+    """
+    if not len(mask_logits):  # which cannot be channels
+        return mask_logits.new_zeros(0, *image_size)
+    channels = mask_logits[None].contiguous(memory_format=torch.channels_last)
+    masks = F.interpolate(channels, size=padded_size, mode="bilinear", align_corners=False)
+    return masks[0, :, : image_size[0], : image_size[1]]
 
 
 def resize_nearest(values: Tensor, size: tuple[int, int]) -> Tensor:
