@@ -3,14 +3,13 @@
 import json
 import math
 import re
-import socket
 
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from panoptic_maps import CATEGORIES, random_pair, write_files
+from two_processes import on_two_processes
 
 from detr_d2.data import register_panoptic_dataset
 from detr_d2.data.panoptic_map import read_panoptic_png
@@ -245,19 +244,12 @@ def test_files_that_are_no_predictions_are_named(street, tmp_path, content, sent
         PanopticGroundTruth(str(tmp_path / "found.json"), str(tmp_path))
 
 
-def evaluate_half(rank: int, port: int, street, out: str, queue) -> None:
-    address = f"tcp://127.0.0.1:{port}"
-    torch.distributed.init_process_group("gloo", address, rank=rank, world_size=2)
-    queue.put(evaluate_street(*street, out, [[0, 2], [1, 3]][rank]))
-    torch.distributed.destroy_process_group()
+def evaluate_half(rank: int, street, out: str):
+    return evaluate_street(*street, out, [[0, 2], [1, 3]][rank])
 
 
 def test_two_processes_score_as_one(street, tmp_path):
     one = evaluate_street(*street, str(tmp_path / "one"), [0, 1, 2, 3])
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    queue = mp.get_context("spawn").SimpleQueue()
-    mp.spawn(evaluate_half, (port, street, str(tmp_path / "two"), queue), nprocs=2)
-    (two,) = (x for x in (queue.get(), queue.get()) if x is not None)
+    two, nothing = on_two_processes(evaluate_half, street, str(tmp_path / "two"))
+    assert nothing is None
     assert two["panoptic_seg"] == pytest.approx(one["panoptic_seg"], abs=1e-9, nan_ok=True)

@@ -1,34 +1,15 @@
 """What depends on the number of processes, on two of them."""
 
-import socket
-
 import pytest
 import torch
-import torch.multiprocessing as mp
 from detectron2.utils.events import EventStorage
 from torch.nn.parallel import DistributedDataParallel
+from two_processes import on_two_processes
 
 from detr_d2.modeling.criterion import number_of_targets
 from detr_d2.modeling.matcher import Targets
 
 CASES = [([3, 6], 4.5), ([0, 1], 1.0)]  # targets of each process; their mean, at least 1
-
-
-def on_two_processes(work, *arguments) -> list:
-    """Run `work(rank, *arguments)` on each of two; gives what they return, by rank."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    queue = mp.get_context("spawn").SimpleQueue()
-    mp.spawn(_run, (port, queue, work, arguments), nprocs=2)
-    return [value for _, value in sorted(queue.get() for _ in range(2))]
-
-
-def _run(rank: int, port: int, queue, work, arguments) -> None:
-    address = f"tcp://127.0.0.1:{port}"
-    torch.distributed.init_process_group("gloo", address, rank=rank, world_size=2)
-    queue.put((rank, work(rank, *arguments)))
-    torch.distributed.destroy_process_group()
 
 
 def count(rank: int) -> list[float]:
