@@ -13,7 +13,7 @@ from pathlib import Path
 from detectron2.utils.logger import setup_logger
 
 from detr_d2.comparison import compare, read_candidates
-from detr_d2.engine.tools import positive_int, run_tool
+from detr_d2.engine.tools import add_overrides, positive_int, run_tool
 
 
 def main() -> None:
@@ -37,12 +37,7 @@ def main() -> None:
         action="store_true",
         help="load MODEL.WEIGHTS of each configuration instead of training it",
     )
-    parser.add_argument(
-        "opts",
-        nargs=argparse.REMAINDER,
-        metavar="KEY VALUE",
-        help="keys that override all of the YAMLs",
-    )
+    add_overrides(parser, "all of the YAMLs")
     args = parser.parse_args()
     setup_logger(str(args.output))
     setup_logger(str(args.output), name="detr_d2")

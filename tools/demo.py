@@ -17,7 +17,7 @@ from detr_d2.classes import first_dataset
 from detr_d2.drawing import draw_frame, draw_prediction, side_by_side
 from detr_d2.engine import Predictor, setup_cfg
 from detr_d2.engine.sources import Source, chunks, dataset_images, find_images
-from detr_d2.engine.tools import positive_int, run_tool, save_picture
+from detr_d2.engine.tools import add_overrides, positive_int, run_tool, save_picture
 from detr_d2.engine.video import FrameSource, annotate
 from detr_d2.errors import UserError
 
@@ -58,12 +58,7 @@ def parse_args() -> argparse.Namespace:
         help="images that are run together, at most (default: 4); of a camera, the frames that "
         "came meanwhile, and older ones are dropped",
     )
-    parser.add_argument(
-        "opts",
-        nargs=argparse.REMAINDER,
-        metavar="KEY VALUE",
-        help="keys that override the YAML, such as MODEL.WEIGHTS model.pth",
-    )
+    add_overrides(parser)
     return parser.parse_args()
 
 

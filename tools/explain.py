@@ -14,7 +14,7 @@ from detectron2.utils.logger import setup_logger
 from detr_d2.classes import first_dataset
 from detr_d2.engine import Predictor, setup_cfg
 from detr_d2.engine.sources import dataset_images, find_images
-from detr_d2.engine.tools import run_tool
+from detr_d2.engine.tools import add_overrides, run_tool
 from detr_d2.errors import UserError
 from detr_d2.explain.ground_truth import read_ground_truth
 from detr_d2.explain.page import write_explanation
@@ -30,12 +30,7 @@ def parse_args() -> argparse.Namespace:
         "--index", type=int, default=0, help="which image of the dataset, from 0 (default: 0)"
     )
     parser.add_argument("--output", type=Path, required=True, help="folder of the page")
-    parser.add_argument(
-        "opts",
-        nargs=argparse.REMAINDER,
-        metavar="KEY VALUE",
-        help="keys that override the YAML, such as MODEL.WEIGHTS model.pth",
-    )
+    add_overrides(parser)
     return parser.parse_args()
 
 

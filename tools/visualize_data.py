@@ -11,7 +11,7 @@ from detr_d2.classes import panoptic_classes
 from detr_d2.config import is_panoptic_fpn
 from detr_d2.drawing import side_by_side
 from detr_d2.engine import Trainer, setup_cfg
-from detr_d2.engine.tools import positive_int, run_tool, save_picture
+from detr_d2.engine.tools import add_overrides, positive_int, run_tool, save_picture
 from detr_d2.engine.training_inputs import draw_training_input
 from detr_d2.errors import UserError
 
@@ -23,12 +23,7 @@ def main() -> None:
     parser.add_argument(
         "--limit", type=positive_int, default=20, help="pictures to draw (default: 20)"
     )
-    parser.add_argument(
-        "opts",
-        nargs=argparse.REMAINDER,
-        metavar="KEY VALUE",
-        help="keys that override the YAML",
-    )
+    add_overrides(parser)
     args = parser.parse_args()
 
     cfg = setup_cfg(args.config_file, args.opts)

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.structures import Boxes, Instances
 from panopticapi.utils import id2rgb
 from PIL import Image
 
-from ..data.panoptic_map import boxes_of_segments
+from ..data.panoptic_fpn_mapper import instances_of_things, map_of_stuff
+from ..data.panoptic_map import boxes_of_segments, measure_segments
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ def model_input(scene: Scene, image_size: tuple[int, int]) -> dict:
     instances = Instances(scene.numbers.shape)
     instances.gt_boxes = Boxes(torch.from_numpy(boxes))
     instances.gt_classes = torch.tensor(scene.labels)
+    instances.gt_is_crowd = torch.zeros(len(scene.labels), dtype=torch.bool)
     segment_map = torch.from_numpy(scene.numbers)
     return {
         "image": torch.from_numpy(scene.image).permute(2, 0, 1).contiguous(),
@@ -64,18 +66,15 @@ def model_input(scene: Scene, image_size: tuple[int, int]) -> dict:
 
 def panoptic_fpn_input(x: dict, is_thing: list[bool]) -> dict:
     """The same for Panoptic FPN: things as instances, stuff as a map where 0 says thing."""
-    instances = x["instances"]
-    labels = instances.gt_classes.tolist()
-    things = torch.tensor([is_thing[label] for label in labels])
-    of_things = instances[things]
-    of_things.gt_masks = BitMasks(x["masks"][things])
-    number_of_class = {c: n for n, c in enumerate([c for c, t in enumerate(is_thing) if t])}
-    of_things.gt_classes = torch.tensor([number_of_class[c] for c in of_things.gt_classes.tolist()])
-    stuff = [c for c, thing in enumerate(is_thing) if not thing]
-    of_segment = [0] + [0 if is_thing[c] else 1 + stuff.index(c) for c in labels]
-    sem_seg = torch.tensor(of_segment)[x["segment_map"].long()]
-    size = {"height": x["height"], "width": x["width"]}
-    return {"image": x["image"].flip(0), "instances": of_things, "sem_seg": sem_seg, **size}
+    segments, segment_map = x["instances"], x["segment_map"]
+    things, stuff = ([c for c, t in enumerate(is_thing) if t is kind] for kind in (True, False))
+    return {
+        "image": x["image"].flip(0),
+        "instances": instances_of_things(segments, segment_map, things),
+        "sem_seg": map_of_stuff(segments.gt_classes, segment_map, stuff, ignore_value=255),
+        "height": x["height"],
+        "width": x["width"],
+    }
 
 
 def write_dataset(
@@ -95,17 +94,16 @@ def write_dataset(
         Image.fromarray(id2rgb(scene.numbers * 1000)).save(folder / "panoptic" / f"{n}.png")
         image = {"id": n, "file_name": f"{n}.jpg", "height": size[0], "width": size[1]}
         images.append(image)
-        areas = np.bincount(scene.numbers.ravel(), minlength=segments + 1)[1:].tolist()
-        _, boxes = boxes_of_segments(scene.numbers, segments)
+        measured = measure_segments(scene.numbers, segments)
         infos = [
             {
                 "id": 1000 * t,
                 "category_id": label + 1,
                 "area": area,
-                "bbox": [*box[:2], box[2] - box[0], box[3] - box[1]],
+                "bbox": box,
                 "iscrowd": 0,
             }
-            for t, (label, area, box) in enumerate(zip(scene.labels, areas, boxes.tolist()), 1)
+            for t, (label, (area, box)) in enumerate(zip(scene.labels, measured), 1)
         ]
         annotations.append({"image_id": n, "file_name": f"{n}.png", "segments_info": infos})
     categories = [

@@ -12,7 +12,7 @@ from detectron2.utils.env import seed_all_rng
 
 from ..checkpoint import Checkpointer
 from ..checkpoint.files import weights_file
-from ..data.files import written_beside
+from ..data.files import write_text
 from ..engine import Trainer
 from ..evaluation import build_evaluator
 from .candidates import Candidate
@@ -86,6 +86,5 @@ def _once(path: Path, of: dict, work: Callable[[], dict]) -> dict:
             logger.info("%s: done already.", path)
             return kept["results"]
     results = work()
-    with written_beside(path) as unfinished:
-        unfinished.write_text(json.dumps({"of": of, "results": results}, indent=1))
+    write_text(path, json.dumps({"of": of, "results": results}, indent=1))
     return results

@@ -86,8 +86,9 @@ def annotation_problems(content: dict, categories: set, path: str) -> Iterator[P
     Args:
         categories: ids that segments may have.
     """
-    if not is_list_of_dicts(content, "annotations"):
-        yield Problem(FORMAT, f"{path} has no list `annotations`: give a COCO panoptic JSON.")
+    lists = list(list_problems(content, path, ("annotations",)))
+    if lists:
+        yield from lists
         return
     incomplete = list(_incomplete_annotations(content["annotations"], path))
     yield from incomplete

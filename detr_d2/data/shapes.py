@@ -5,8 +5,6 @@ works on COCO. The same seed gives the same files.
 """
 
 import json
-import os
-import shutil
 from colorsys import hsv_to_rgb
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from panopticapi.utils import id2rgb
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
+from .files import folder_written_beside
 from .registration import datasets_root, register_with_categories
 
 CATEGORIES = [
@@ -57,14 +56,9 @@ def write_shapes(folder: Path, images_of_split: dict[str, int], seed: int = 0) -
         images_of_split: number of images of "train" and "val".
         seed: image i of a split is the same whatever the number of images.
     """
-    unfinished = folder.with_name(f"{folder.name}.unfinished-{os.getpid()}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
+    with folder_written_beside(folder) as unfinished:
         for number, (split, count) in enumerate(images_of_split.items()):
             _write_split(unfinished, split, count, (seed, number))
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _write_split(folder: Path, split: str, count: int, seed: tuple[int, int]) -> None:

@@ -1,7 +1,7 @@
 """What the command lines in tools/ share."""
 
 import sys
-from argparse import ArgumentTypeError
+from argparse import REMAINDER, ArgumentParser, ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +19,16 @@ def run_tool(main: Callable[[], int | None]) -> None:
         sys.exit(main())
     except UserError as error:
         sys.exit(f"error: {error}")
+
+
+def add_overrides(parser: ArgumentParser, of: str = "the YAML") -> None:
+    """Let the command line end with keys and values: `opts`. `of` is what they override."""
+    parser.add_argument(
+        "opts",
+        nargs=REMAINDER,
+        metavar="KEY VALUE",
+        help=f"keys that override {of}, such as MODEL.WEIGHTS model.pth",
+    )
 
 
 def positive_int(text: str) -> int:

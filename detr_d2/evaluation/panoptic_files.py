@@ -21,11 +21,13 @@ class ImageResult(NamedTuple):
 
     Attributes:
         file_name: of the PNG, in the folder of the ground truth.
+        found_name: of the prediction's PNG, where it was read from one.
     """
 
     image_id: int | str
     file_name: str
     match: ImageMatch
+    found_name: str | None = None
 
 
 class PanopticGroundTruth:
@@ -45,6 +47,12 @@ class PanopticGroundTruth:
         self.category_ids = {category["id"] for category in self.categories}
         raise_first(annotation_problems(content, self.category_ids, panoptic_json))
         self.annotation_of = _by_image(content["annotations"], panoptic_json)
+        self._content = content
+
+    def image_names(self) -> dict:
+        """From image ids to the files of the photographs."""
+        raise_first(list_problems(self._content, self.panoptic_json, ("images",)))
+        return {image["id"]: image["file_name"] for image in self._content["images"]}
 
     def match(self, image_id, found_map: np.ndarray, found_infos: list[dict]) -> ImageResult:
         """Compare one prediction.
@@ -111,7 +119,8 @@ def evaluate_files(
     def compare(annotation: dict) -> ImageResult:
         path = join_inside(panoptic_root, annotation["file_name"], panoptic_json)
         image_id, infos = annotation["image_id"], annotation["segments_info"]
-        return truth.match(image_id, read_panoptic_png(path), infos)
+        result = truth.match(image_id, read_panoptic_png(path), infos)
+        return result._replace(found_name=annotation["file_name"])
 
     quality = PanopticQuality([category["id"] for category in truth.categories])
     results = []
@@ -132,13 +141,6 @@ def write_panoptic_png(path: str, segment_map: np.ndarray) -> None:
     with written_beside(path) as unfinished:
         # Larger levels double the time.
         picture.save(unfinished, format="PNG", compress_level=1)
-
-
-def read_lists(path: str, *keys: str) -> dict:
-    """The content of a COCO panoptic JSON; a `UserError` where a list under `keys` is missing."""
-    content = read_json_object(path)
-    raise_first(list_problems(content, path, keys))
-    return content
 
 
 def _by_image(annotations: list[dict], path: str) -> dict:

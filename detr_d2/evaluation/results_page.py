@@ -15,7 +15,7 @@ from ..data.panoptic_map import places_of, read_panoptic_png
 from ..data.registration import metadata_of
 from ..drawing import draw_segments
 from ..errors import UserError
-from .panoptic_files import ImageResult, PanopticGroundTruth, evaluate_files, read_lists
+from .panoptic_files import ImageResult, PanopticGroundTruth, evaluate_files
 from .panoptic_quality import Segments
 from .panoptic_report import averages
 
@@ -42,10 +42,13 @@ def write_results_page(
         The number of images drawn.
     """
     truth = PanopticGroundTruth(panoptic_json, panoptic_root)
-    quality, results = evaluate_files(truth, *_files_of(predictions))
+    names = truth.image_names()
+    found_json = os.path.join(predictions, "predictions.json")
+    found_root = os.path.join(predictions, "panoptic")
+    quality, results = evaluate_files(truth, found_json, found_root)
     # Images without any segment have no PQ and come last.
     results.sort(key=lambda result: np.nan_to_num(result.match.quality().pq, nan=2))
-    articles = _articles(truth, results[:limit], image_root, predictions, Path(output))
+    articles = _articles(truth, results[:limit], names, image_root, found_root, Path(output))
     average, classes = averages(quality, truth.categories)["all"]
     summary = (
         f"{len(results)} images, {classes} classes: PQ {100 * average.pq:.1f}, "
@@ -57,25 +60,16 @@ def write_results_page(
     return len(articles)
 
 
-def _files_of(predictions: str) -> tuple[str, str]:
-    """JSON and folder of PNGs."""
-    return os.path.join(predictions, "predictions.json"), os.path.join(predictions, "panoptic")
-
-
 def _articles(
     truth: PanopticGroundTruth,
     results: list[ImageResult],
+    name_of: dict,
     image_root: str,
-    predictions: str,
+    found_root: str,
     output: Path,
 ) -> list[str]:
     """Draw the images of `results` into `output`/images; gives the part of the page for each."""
     panoptic_json = truth.panoptic_json
-    found_json, found_root = _files_of(predictions)
-    images = read_lists(panoptic_json, "images")["images"]
-    name_of = {image["id"]: image["file_name"] for image in images}
-    annotations = read_lists(found_json, "annotations")["annotations"]
-    found_of = {a["image_id"]: a["file_name"] for a in annotations}
     metadata = Metadata(name=panoptic_json, **metadata_of(truth.categories, panoptic_json))
     articles = []
     for number, result in enumerate(tqdm(results, "Drawing")):
@@ -85,7 +79,7 @@ def _articles(
         files = (
             join_inside(image_root, name, panoptic_json),
             join_inside(truth.panoptic_root, result.file_name, panoptic_json),
-            join_inside(found_root, found_of[result.image_id], found_json),
+            join_inside(found_root, result.found_name, panoptic_json),
         )
         pictures, paths = _pictures(*files, result, metadata), {}
         for title, picture in pictures.items():

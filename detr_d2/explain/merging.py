@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..modeling.postprocessing import resize_nearest
+from ..modeling.postprocessing import resize_nearest, unite_stuff
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def merging_steps(
     logits = mask_logits.clone()
     winners = resize_nearest(logits.argmax(0), output_size)
     steps = [MergingStep("argmax", winners, winners, [], _count(winners), 0)]
-    first = _first_of_segment(classes, is_thing).to(logits.device)
+    first = torch.tensor(unite_stuff(classes.tolist(), is_thing.tolist()), device=logits.device)
     steps.append(_next(steps[-1], "stuff united", winners, first[winners], []))
     left = torch.ones_like(classes, dtype=torch.bool)
     while True:
@@ -68,13 +68,6 @@ def merging_steps(
         segments = torch.where(winners < 0, winners, first[winners])
         removed = small.nonzero()[:, 0].tolist()
         steps.append(_next(steps[-1], "small segments removed", winners, segments, removed))
-
-
-def _first_of_segment(classes: Tensor, is_thing: Tensor) -> Tensor:
-    """(P,): the first query of each query's stuff class, or the query itself if a thing."""
-    number = torch.arange(len(classes), device=classes.device)
-    first = (classes[:, None] == classes).int().argmax(1)
-    return torch.where(is_thing[classes], number, first)
 
 
 def _next(

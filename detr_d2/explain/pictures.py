@@ -8,6 +8,8 @@ from matplotlib import colormaps
 from PIL import Image
 from torch import Tensor
 
+from ..modeling.postprocessing import resize_nearest
+
 
 def magnitude(features: Tensor) -> np.ndarray:
     """(C, h, w) -> (h, w) in 0..1: the mean of |x| over channels, the greatest being 1."""
@@ -98,6 +100,4 @@ def size_of_width(size: tuple[int, int], width: int) -> tuple[int, int]:
 
 def resized_numbers(numbers: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(h, w) integer -> `size`, by nearest neighbour."""
-    rows = (np.arange(size[0]) + 0.5) * numbers.shape[0] / size[0]
-    columns = (np.arange(size[1]) + 0.5) * numbers.shape[1] / size[1]
-    return numbers[rows.astype(int)[:, None], columns.astype(int)]
+    return resize_nearest(torch.from_numpy(numbers), size).numpy()

@@ -118,7 +118,7 @@ def panoptic_from_masks(
             `score` (the best of its queries), `area` (pixels).
     """
     device = mask_logits.device
-    segment_of_query = _unite_stuff(classes.tolist(), is_thing.tolist())
+    segment_of_query = unite_stuff(classes.tolist(), is_thing.tolist())
     segment_of_query = torch.tensor(segment_of_query, dtype=torch.int64, device=device)
     left = torch.ones(len(classes), dtype=torch.bool, device=device)
     if len(classes):
@@ -142,7 +142,7 @@ def panoptic_from_masks(
     return torch.zeros(output_size, dtype=torch.int32, device=device), []
 
 
-def _unite_stuff(classes: list[int], is_thing: list[bool]) -> list[int]:
+def unite_stuff(classes: list[int], is_thing: list[bool]) -> list[int]:
     """For each query its segment: the first query of its stuff class, or itself if a thing."""
     first_of_class: dict[int, int] = {}
     return [

@@ -1,7 +1,6 @@
 """Writing COCO's panoptic format: `panoptic_NAME.json` and its PNGs in `panoptic_NAME/`."""
 
 import os
-import shutil
 from collections import Counter
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -10,7 +9,7 @@ from panopticapi.utils import id2rgb
 from PIL import Image
 
 from ...errors import UserError
-from ..files import join_inside, write_json
+from ..files import folder_written_beside, join_inside, write_json
 from ..images import read_image_size
 from ..parallel import parallel_map
 from .source import Picture, Source
@@ -31,9 +30,7 @@ def write_panoptic(source: Source, output: Path, name: str, workers: int) -> Cou
     if not source.pictures:
         raise UserError(f"There are no images to convert in {source.image_root}: check its path.")
     check_is_new(output, name)
-    unfinished = folder.with_name(f".{folder.name}.unfinished-{os.getpid()}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
+    with folder_written_beside(folder) as unfinished:
         _make_folder(unfinished)
         png_names = unique_png_names([picture.file_name for picture in source.pictures])
         written = parallel_map(
@@ -42,9 +39,6 @@ def write_panoptic(source: Source, output: Path, name: str, workers: int) -> Cou
             workers,
             f"Converting {name}",
         )
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     images, annotations, remarks = zip(*written)
     content = {"images": images, "annotations": annotations, "categories": source.categories}
     write_json(json_file, content)
