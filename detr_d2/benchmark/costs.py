@@ -10,7 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import (
+    conv_flop_count,
+    flop_registry,
+    sdpa_backward_flop_count,
+    sdpa_flop_count,
+)
 
 # The fused attention of the CPU, which the counter knows of the GPU alone.
 _OF_CPU = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -22,6 +27,15 @@ _FLOPS_OF = {
     _OF_CPU: lambda q, k, v, *_, **__: sdpa_flop_count(q.shape, k.shape, v.shape),
     _OF_CPU_BACKWARD: lambda grad, q, k, v, *_, **__: sdpa_backward_flop_count(
         grad.shape, q.shape, k.shape, v.shape
+    ),
+}
+# Convolutions with a sum and a ReLU. By name, since not every PyTorch has them.
+_FLOPS_OF_NAMED = {
+    "mkldnn::_convolution_pointwise": lambda x, weight, *_, out_val: conv_flop_count(
+        x.shape, weight.shape, out_val.shape
+    ),
+    "mkldnn::_convolution_pointwise_": lambda added, x, weight, *_, out_val: conv_flop_count(
+        x.shape, weight.shape, out_val.shape
     ),
 }
 
@@ -40,7 +54,7 @@ class OperationCounter(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        flops_of = _FLOPS_OF.get(func.overloadpacket)
+        flops_of = _FLOPS_OF.get(func.overloadpacket) or _FLOPS_OF_NAMED.get(func._schema.name)
         if flops_of is not None:
             self.macs += flops_of(*args, **kwargs, out_val=out) // 2
         return out

@@ -2,13 +2,13 @@
 
 import torch
 import torch.nn.functional as F
-from detectron2.layers import Conv2d, FrozenBatchNorm2d, ShapeSpec
+from detectron2.layers import Conv2d, ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, ResNet
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
-from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
 from torch import Tensor, nn
 
 from ..errors import UserError
+from .resnet_blocks import BasicBlock, BottleneckBlock, Stem
 
 _BLOCKS_PER_STAGE = {
     18: (2, 2, 2, 2),
@@ -28,8 +28,8 @@ def build_detr_resnet_backbone(cfg, input_shape: ShapeSpec) -> ResNet:
     - `MODEL.RESNETS.RES5_DILATION: 2` (DC5) gives dilations 1, 2, 2 in Res5, as torchvision's
       `replace_stride_with_dilation`, where Detectron2 has 2, 2, 2. It works for all depths.
     - R18 and R34 may be narrow: `MODEL.RESNETS.RES2_OUT_CHANNELS` is free.
-    - Norms are folded into the convolutions before them where nothing is trained
-      (`FoldingConv2d`).
+    - Where nothing is trained, norms are folded into the convolutions before them, and sums and
+      ReLUs into those of a CPU (`resnet_blocks.py`).
     """
     resnets = cfg.MODEL.RESNETS
     if resnets.DEPTH not in _BLOCKS_PER_STAGE:
@@ -41,7 +41,7 @@ def build_detr_resnet_backbone(cfg, input_shape: ShapeSpec) -> ResNet:
             f"MODEL.RESNETS.RES5_DILATION is {resnets.RES5_DILATION}; set 1, or 2 for DC5."
         )
     in_channels = resnets.STEM_OUT_CHANNELS
-    stem = BasicStem(input_shape.channels, in_channels, norm=resnets.NORM)
+    stem = Stem(input_shape.channels, in_channels, norm=resnets.NORM)
 
     stages = []
     for index, num_blocks in enumerate(_BLOCKS_PER_STAGE[resnets.DEPTH]):
@@ -56,59 +56,15 @@ def build_detr_resnet_backbone(cfg, input_shape: ShapeSpec) -> ResNet:
             norm=resnets.NORM,
             **_block_arguments(resnets, 2**index),
         )
-        if dilated:
-            for block in blocks[1:]:
+        for block in blocks:
+            block.is_first_of_stage = block is blocks[0]
+            if dilated and not block.is_first_of_stage:
                 _dilate(block)
         stages.append(blocks)
         in_channels = out_channels
-    backbone = ResNet(
+    return ResNet(
         stem, stages, out_features=resnets.OUT_FEATURES, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT
     )
-    for module in backbone.modules():
-        if isinstance(module, Conv2d):
-            # Detectron2's blocks make their convolutions themselves. This one is the same with
-            # another `forward`.
-            module.__class__ = FoldingConv2d
-    return backbone
-
-
-class FoldingConv2d(Conv2d):
-    """A convolution without bias that does its norm's work where the norm is fixed.
-
-    A frozen BatchNorm, or one in eval mode, scales each channel by s = weight / sqrt(var + eps)
-    and adds bias - mean s. Convolution is linear, so that
-
-        norm(conv(x, W)) = s conv(x, W) + (bias - mean s) = conv(x, s W) + (bias - mean s)
-
-    and a pass over the feature map becomes one over the weights, which are hundreds of times
-    fewer than the products that they enter. They are folded anew each time: nothing is kept that
-    could be out of date, and parameters and checkpoints know nothing of it.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self._norm_is_fixed() or self._is_differentiated(x):
-            return super().forward(x)
-        norm = self.norm
-        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-        x = F.conv2d(
-            x,
-            self.weight * scale[:, None, None, None],
-            norm.bias - norm.running_mean * scale,
-            self.stride,
-            self.padding,
-            self.dilation,
-            self.groups,
-        )
-        return x if self.activation is None else self.activation(x)
-
-    def _norm_is_fixed(self) -> bool:
-        if isinstance(self.norm, (nn.BatchNorm2d, nn.SyncBatchNorm)):
-            return not self.norm.training
-        return isinstance(self.norm, FrozenBatchNorm2d)
-
-    def _is_differentiated(self, x: Tensor) -> bool:
-        tensors = (x, self.weight, self.norm.weight, self.norm.bias)
-        return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 @BACKBONE_REGISTRY.register()

@@ -7,6 +7,7 @@ import torch
 from detectron2.config import configurable
 from torch import Tensor, nn
 
+from .linear import Linear
 from .registries import TRANSFORMER_REGISTRY
 
 
@@ -141,8 +142,8 @@ class _Layer(nn.Module):
     def __init__(self, d_model, num_heads, dim_feedforward, dropout, pre_norm):
         super().__init__()
         self.self_attn = nn.MultiheadAttention(d_model, num_heads, dropout, batch_first=True)
-        self.linear1 = nn.Linear(d_model, dim_feedforward)
-        self.linear2 = nn.Linear(dim_feedforward, d_model)
+        self.linear1 = Linear(d_model, dim_feedforward)
+        self.linear2 = Linear(dim_feedforward, d_model)
         self.norm1 = nn.LayerNorm(d_model)
         self.norm2 = nn.LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
@@ -159,7 +160,7 @@ class _Layer(nn.Module):
         return _attend(self.self_attn, keys, keys, x, padding)
 
     def feed_forward(self, x: Tensor) -> Tensor:
-        return self.linear2(self.dropout(self.linear1(x).relu()))
+        return self.linear2(self.dropout(self.linear1(x).relu_()))
 
 
 class TransformerEncoderLayer(_Layer):

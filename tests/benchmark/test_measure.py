@@ -14,6 +14,7 @@ from detr_d2.benchmark.models import DecidedClasses
 from detr_d2.benchmark.works.training import without_dropout
 from detr_d2.errors import UserError
 from detr_d2.modeling.postprocessing import is_confident
+from detr_d2.modeling.resnet_blocks import BottleneckBlock
 
 EXACTNESS = {
     **dict.fromkeys(("float64_logits", "float64_masks", "float64_losses"), 1e-12),
@@ -95,6 +96,17 @@ def test_operations_of_layers_are_counted():
         linear(torch.randn(2, 6))
         nn.functional.scaled_dot_product_attention(q, q, q)
     assert counter.macs == 5 * 6 * 4 * 3 * 9 + 2 * 6 * 5 + 2 * (2 * 7 * 7 * 8)
+
+
+def test_convolutions_with_a_relu_are_counted():
+    """Those of the backbone, with and without a sum: as many as where they are not in use."""
+    block = BottleneckBlock(16, 16, bottleneck_channels=8, norm="FrozenBN").requires_grad_(False)
+    macs = []
+    for x in (torch.randn(1, 16, 6, 7), torch.randn(1, 16, 6, 7).double()):
+        with OperationCounter() as counter:
+            block.to(x.dtype)(x)
+        macs.append(counter.macs)
+    assert macs == [6 * 7 * (2 * 16 * 8 + 9 * 8 * 8)] * 2
 
 
 def test_saved_activations_are_counted_once():

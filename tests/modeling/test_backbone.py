@@ -8,6 +8,7 @@ from torchvision.models import resnet50
 from torchvision.ops.misc import FrozenBatchNorm2d as TorchvisionFrozenBatchNorm2d
 
 from detr_d2.errors import UserError
+from detr_d2.modeling import resnet_blocks
 from detr_d2.modeling.backbone import padding_mask_of, resize_padding_mask
 
 STAGES = ("res2", "res3", "res4", "res5")
@@ -170,11 +171,10 @@ def test_resizing_takes_the_nearest_and_does_not_round_up():
     ]
 
 
-def small_backbone(norm):
+def small_backbone(norm, depth=18, **resnets):
     """In eval mode and float64, with statistics and weights of norms that are not trivial."""
-    backbone = build(
-        depth=18, RES2_OUT_CHANNELS=8, STEM_OUT_CHANNELS=8, NORM=norm, dilation=2, freeze_at=0
-    )
+    small = {"RES2_OUT_CHANNELS": 8, "STEM_OUT_CHANNELS": 8, "WIDTH_PER_GROUP": 4, **resnets}
+    backbone = build(depth=depth, NORM=norm, dilation=2, freeze_at=0, **small)
     for module in backbone.modules():
         if isinstance(module, (FrozenBatchNorm2d, nn.BatchNorm2d)):
             with torch.no_grad():
@@ -202,6 +202,43 @@ def test_norms_are_folded_where_nothing_is_trained(norm, shape, monkeypatch):
     after = backbone.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], value) for name, value in before.items())
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_sums_and_relus_of_float32_are_part_of_the_convolution(depth, memory_format, monkeypatch):
+    if not resnet_blocks._one_pass_works():
+        pytest.skip("this PyTorch has no oneDNN")
+    # The stem's map goes on unchanged through the first shortcut of R18, and is a result as well.
+    backbone = small_backbone("FrozenBN", depth, OUT_FEATURES=["stem", *STAGES])
+    x = torch.randn(2, 3, 41, 53).double()
+    plain = backbone(x)
+    backbone, x = backbone.float(), x.float().contiguous(memory_format=memory_format)
+    monkeypatch.setattr(resnet_blocks, "_add_and_rectify", None)  # it is not called
+    given = x.clone()
+    with torch.no_grad():
+        found = backbone(x)
+    assert torch.equal(x, given)
+    for name, feature in plain.items():
+        wanted = feature.detach()
+        torch.testing.assert_close(
+            found[name].double() / wanted.abs().max(),
+            wanted / wanted.abs().max(),
+            rtol=0,
+            atol=1e-5,
+        )
+
+
+def test_a_pytorch_without_the_one_pass_convolution_does_without(monkeypatch):
+    backbone, x = small_backbone("FrozenBN").float(), torch.randn(1, 3, 33, 40)
+    with torch.no_grad():
+        wanted = backbone(x)["res5"]
+        monkeypatch.setattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+        resnet_blocks._one_pass_works.cache_clear()
+        assert not resnet_blocks._one_pass_works()
+        found = backbone(x)["res5"]
+    resnet_blocks._one_pass_works.cache_clear()
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
 @torch.no_grad()
