@@ -11,12 +11,13 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 from detectron2.structures import ImageList
+from merging import merge
 
 import detr_d2
 from detr_d2.engine import setup_cfg
 from detr_d2.explain import trace
 from detr_d2.explain.mask_steps import mask_head_steps
-from detr_d2.modeling.postprocessing import panoptic_from_masks, upsample_masks
+from detr_d2.modeling.upsampling import upsample_masks
 
 REPOSITORY = Path(detr_d2.__file__).parents[1]
 PAGE = REPOSITORY / "docs" / "architecture.md"
@@ -47,7 +48,7 @@ def tensors_of(model_name: str) -> dict[str, torch.Tensor]:
     # Merging goes by the numbers, so its are real.
     logits, classes = torch.rand(COUNTS[0], *size), torch.zeros(COUNTS[0], dtype=torch.int64)
     is_thing = torch.ones(1, dtype=torch.bool)
-    found["panoptic_seg"] = panoptic_from_masks(logits, classes, classes, is_thing, size, 4)[0]
+    found["panoptic_seg"] = merge(logits, classes, classes, is_thing, size, 4)[0]
     return found
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..modeling.mask_head import MaskHeadSmallConv
-from ..modeling.postprocessing import upsample_masks
+from ..modeling.upsampling import upsample_masks
 from .mask_steps import MASK_HEAD_STEPS, mask_head_steps
 from .names import describe
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..modeling.postprocessing import resize_nearest, unite_stuff
+from ..modeling.postprocessing import unite_stuff
+from ..modeling.upsampling import resize_nearest
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from matplotlib import colormaps
 from PIL import Image
 from torch import Tensor
 
-from ..modeling.postprocessing import resize_nearest
+from ..modeling.upsampling import resize_nearest
 
 
 def magnitude(features: Tensor) -> np.ndarray:

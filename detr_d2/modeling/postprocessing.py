@@ -1,13 +1,12 @@
 """From the tensors of one image to Detectron2's `Instances` and `panoptic_seg`. [DETR 4.4]"""
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 from .boxes import absolute_xyxy
 from .precision import at_least_float32
+from .upsampling import UpsampledMasks
 
 
 def classify(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,48 +48,16 @@ def instances_from_queries(
     return instances
 
 
-def upsample_masks(
-    mask_logits: Tensor, padded_size: tuple[int, int], image_size: tuple[int, int]
-) -> Tensor:
-    """(K, H/4, W/4) -> (K, height, width): bilinear to the padded batch, cropped to the image.
-
-    Queries are channels, last in memory: the K logits of a pixel lie together, where the argmax of
-    `panoptic_from_masks` wants them. On a CPU both are then several times faster.
-    """
-    if not len(mask_logits):  # which cannot be channels
-        return mask_logits.new_zeros(0, *image_size)
-    channels = mask_logits[None].contiguous(memory_format=torch.channels_last)
-    masks = F.interpolate(channels, size=padded_size, mode="bilinear", align_corners=False)
-    return masks[0, :, : image_size[0], : image_size[1]]
-
-
-def resize_nearest(values: Tensor, size: tuple[int, int]) -> Tensor:
-    """(..., h, w) of any dtype -> (..., *size), to the pixel as Pillow's NEAREST does it."""
-    h, w = values.shape[-2:]
-    rows = _nearest_centres(h, size[0]).to(values.device)
-    columns = _nearest_centres(w, size[1]).to(values.device)
-    return values[..., rows[:, None], columns]
-
-
-def _nearest_centres(old: int, new: int) -> Tensor:
-    # floor((i + 1/2) old / new). Pillow comes to it by adding up steps, and where a centre lies
-    # between two pixels, the rounding error of its sum decides.
-    steps = np.full(new, old / new)
-    steps[0] /= 2
-    return torch.from_numpy(steps.cumsum().astype(np.int64)).clamp(max=old - 1)
-
-
-def instance_masks(mask_logits: Tensor, output_size: tuple[int, int]) -> Tensor:
-    """(K, height, width) logits of the processed image -> (K, *output_size) bool, p > 0.5."""
-    return resize_nearest(mask_logits > 0, output_size)
+def instance_masks(masks: UpsampledMasks) -> Tensor:
+    """(K, height, width) bool at the size of the original image, p > 0.5."""
+    return masks.everywhere() > 0
 
 
 def panoptic_from_masks(
-    mask_logits: Tensor,
+    masks: UpsampledMasks,
     classes: Tensor,
     scores: Tensor,
     is_thing: Tensor,
-    output_size: tuple[int, int],
     small_segment_area: int,
     official_stuff_rule: bool = False,
 ) -> tuple[Tensor, list[dict]]:
@@ -103,28 +70,28 @@ def panoptic_from_masks(
     docs/panoptic_merging.md shows on an example what the official code does instead.
 
     Args:
-        mask_logits: (K, height, width), of the processed image, without padding.
+        masks: of the K queries.
         classes: (K,) int64, contiguous.
         scores: (K,).
         is_thing: (C,) bool.
-        output_size: (height, width) of the original image.
         small_segment_area: pixels of the output.
         official_stuff_rule: of the queries of one stuff class, keep the first alone; the pixels
             of the others go to the best of the queries that are left.
 
     Returns:
-        panoptic_seg: `output_size` int32, 0 = VOID (no query is left), ids from 1.
+        panoptic_seg: (H', W') int32, the size of the original image, 0 = VOID (no query is left),
+            ids from 1.
         segments_info: for each id, in order: `id`, `category_id` (contiguous), `isthing`,
             `score` (the best of its queries), `area` (pixels).
     """
-    device = mask_logits.device
+    device = classes.device
     segment_of_query = unite_stuff(classes.tolist(), is_thing.tolist())
     segment_of_query = torch.tensor(segment_of_query, dtype=torch.int64, device=device)
     left = torch.ones(len(classes), dtype=torch.bool, device=device)
     if len(classes):
-        winner = mask_logits.argmax(0)
+        winners = masks.winners()
     while left.any():
-        segments = resize_nearest(segment_of_query[winner], output_size)
+        segments = segment_of_query[winners]
         areas = segments.flatten().bincount(minlength=len(classes))
         # The official code gives all pixels of a stuff class to its first query, then takes the
         # others, which are left with none, for small.
@@ -135,11 +102,9 @@ def panoptic_from_masks(
             return _number_segments(segments, areas, segment_of_query, classes, scores, is_thing)
         left &= ~small
         # Only the pixels of what was removed have a new winner.
-        lost = small[winner]
-        contenders = mask_logits[:, lost]
-        contenders[~left] = float("-inf")
-        winner[lost] = contenders.argmax(0)
-    return torch.zeros(output_size, dtype=torch.int32, device=device), []
+        lost = small[winners].nonzero()
+        winners[tuple(lost.T)] = masks.winners_at(lost, left)
+    return torch.zeros(masks.output_size, dtype=torch.int32, device=device), []
 
 
 def unite_stuff(classes: list[int], is_thing: list[bool]) -> list[int]:

@@ -15,8 +15,8 @@ from detr_d2.modeling.postprocessing import (
     classify,
     is_confident,
     panoptic_from_masks,
-    upsample_masks,
 )
+from detr_d2.modeling.upsampling import UpsampledMasks
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -63,10 +63,10 @@ def test_panoptic_maps_agree(settings, seed, output_size):
     )
     scores, classes = classify(logits)
     kept = is_confident(logits, 0.85)
-    masks = upsample_masks(masks[kept], size, size)
+    masks = UpsampledMasks(masks[kept], size, size, output_size)
     things = torch.tensor(is_thing)
     found, infos = panoptic_from_masks(
-        masks, classes[kept], scores[kept], things, output_size, 4, official_stuff_rule=True
+        masks, classes[kept], scores[kept], things, 4, official_stuff_rule=True
     )
     assert torch.equal(found, expected) and infos == expected_infos
 

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from merging import merge
 
 from detr_d2.explain.merging import merging_steps
-from detr_d2.modeling.postprocessing import panoptic_from_masks
 
 IS_THING = torch.tensor([True, True, False, False])
 
@@ -24,9 +24,7 @@ def test_last_step_is_the_models_map(small_area, official):
         logits = torch.nn.functional.interpolate(torch.randn(1, 9, 4, 5), size=(23, 31))[0]
         classes = torch.randint(4, (9,))
         steps = merging_steps(logits, classes, IS_THING, (20, 40), small_area, official)
-        ids, info = panoptic_from_masks(
-            logits, classes, torch.rand(9), IS_THING, (20, 40), small_area, official
-        )
+        ids, info = merge(logits, classes, torch.rand(9), IS_THING, (20, 40), small_area, official)
         assert same_partition(steps[-1].segments, ids)
         assert steps[-1].num_segments == len(info)
         classes_of_winners = classes[steps[-1].winners]

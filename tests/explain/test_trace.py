@@ -5,11 +5,11 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
+from merging import merge
 
 from detr_d2.errors import UserError
 from detr_d2.explain import trace
 from detr_d2.explain.mask_steps import MASK_HEAD_STEPS
-from detr_d2.modeling.postprocessing import panoptic_from_masks
 
 SIZES = [(64, 48), (41, 70), (64, 48)]
 KEEP_ALL = ("MODEL.DETR.PANOPTIC.SCORE_THRESHOLD", 0.0)  # but for no-object
@@ -191,7 +191,7 @@ def test_full_mask_logits_give_the_models_panoptic_map(model, inputs):
     (traced,) = trace(model, inputs[:1])
     rows = traced["kept"]
     assert 0 < rows.sum() <= len(traced["mask_queries"])
-    seg, info = panoptic_from_masks(
+    seg, info = merge(
         traced["full_mask_logits"],
         traced["classes"][rows],
         traced["scores"][rows],

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from merging import merge
 from PIL import Image
-
-from detr_d2.modeling.postprocessing import panoptic_from_masks
 
 IS_THING = torch.tensor([True, True, False, False])
 
@@ -36,8 +35,8 @@ def test_the_pixels_of_the_second_stuff_query_go_to_the_runner_up():
     rows = [[9] * 4 + [1] * 4 + [0] * 4, [0] * 4 + [9] * 4 + [1] * 4, [1] * 4 + [5] * 4 + [9] * 4]
     logits = torch.tensor(rows, dtype=torch.float32)[:, None]
     arguments = (torch.tensor([2, 2, 0]), torch.tensor([0.5, 0.75, 1]), IS_THING, (1, 12), 1)
-    united, _ = panoptic_from_masks(logits, *arguments)
-    official, infos = panoptic_from_masks(logits, *arguments, official_stuff_rule=True)
+    united, _ = merge(logits, *arguments)
+    official, infos = merge(logits, *arguments, official_stuff_rule=True)
     assert united.tolist() == [[1] * 8 + [2] * 4]
     assert official.tolist() == [[1] * 4 + [2] * 8]
     found = [(i["category_id"], i["area"], i["score"]) for i in infos]
@@ -47,8 +46,8 @@ def test_the_pixels_of_the_second_stuff_query_go_to_the_runner_up():
 def test_both_rules_agree_where_no_stuff_class_has_two_queries():
     logits = torch.randn(4, 9, 11)
     arguments = (torch.tensor([0, 2, 0, 3]), torch.full((4,), 0.9), IS_THING, (18, 22), 4)
-    united = panoptic_from_masks(logits, *arguments)
-    official = panoptic_from_masks(logits, *arguments, official_stuff_rule=True)
+    united = merge(logits, *arguments)
+    official = merge(logits, *arguments, official_stuff_rule=True)
     assert torch.equal(united[0], official[0]) and united[1] == official[1]
 
 
@@ -60,7 +59,7 @@ def test_agrees_with_the_official_steps(seed):
     # Smooth maps, so that there are large segments and small ones.
     logits = rng.normal(size=(k, 1, 1)) + rng.normal(size=(k, h, 1)) + rng.normal(size=(k, 1, w))
     classes = rng.integers(0, 4, k)
-    seg, infos = panoptic_from_masks(
+    seg, infos = merge(
         torch.from_numpy(logits),
         torch.from_numpy(classes),
         torch.ones(k),

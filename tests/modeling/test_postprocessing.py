@@ -1,18 +1,15 @@
-import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from PIL import Image
+from merging import merge
+from nearest import nearest_of_pillow
 
 from detr_d2.modeling.postprocessing import (
     classify,
     instance_masks,
     instances_from_queries,
     is_confident,
-    panoptic_from_masks,
-    resize_nearest,
-    upsample_masks,
 )
+from detr_d2.modeling.upsampling import UpsampledMasks
 
 # Classes 0 and 1 are things, 2 and 3 are stuff.
 IS_THING = torch.tensor([True, True, False, False])
@@ -48,7 +45,7 @@ MERGED = [
 
 
 def test_merging_by_hand():
-    panoptic_seg, segments_info = panoptic_from_masks(MASKS, CLASSES, SCORES, IS_THING, (5, 5), 4)
+    panoptic_seg, segments_info = merge(MASKS, CLASSES, SCORES, IS_THING, (5, 5), 4)
     assert panoptic_seg.dtype == torch.int32
     assert panoptic_seg.tolist() == MERGED
     a, b, s = segments_info
@@ -71,7 +68,7 @@ def test_merging_by_hand():
 
 
 def test_merging_gives_plain_python_types():
-    _, segments_info = panoptic_from_masks(MASKS, CLASSES, SCORES, IS_THING, (5, 5), 4)
+    _, segments_info = merge(MASKS, CLASSES, SCORES, IS_THING, (5, 5), 4)
     types = {"id": int, "category_id": int, "isthing": bool, "score": float, "area": int}
     for info in segments_info:
         assert {key: type(value) for key, value in info.items()} == types
@@ -80,7 +77,7 @@ def test_merging_gives_plain_python_types():
 @pytest.mark.parametrize("small_segment_area, segments", [(2, 4), (3, 3), (5, 2), (7, 2), (8, 1)])
 def test_a_segment_of_just_the_least_area_is_removed(small_segment_area, segments):
     """Areas are 9, 5, 8 and 3."""
-    _, info = panoptic_from_masks(MASKS, CLASSES, SCORES, IS_THING, (5, 5), small_segment_area)
+    _, info = merge(MASKS, CLASSES, SCORES, IS_THING, (5, 5), small_segment_area)
     assert len(info) == segments
     assert [i["id"] for i in info] == list(range(1, segments + 1))
     assert sum(i["area"] for i in info) == 25
@@ -88,16 +85,14 @@ def test_a_segment_of_just_the_least_area_is_removed(small_segment_area, segment
 
 def test_merging_changes_none_of_its_arguments():
     arguments = [x.clone() for x in (MASKS, CLASSES, SCORES, IS_THING)]
-    panoptic_from_masks(*arguments, (5, 5), 4)
+    merge(*arguments, (5, 5), 4)
     for argument, before in zip(arguments, (MASKS, CLASSES, SCORES, IS_THING)):
         assert torch.equal(argument, before)
 
 
 def test_segments_that_are_all_small_leave_everything_void():
     masks = masks_of("990 990", "009 009")
-    panoptic_seg, info = panoptic_from_masks(
-        masks, torch.tensor([0, 2]), torch.ones(2), IS_THING, (2, 3), 4
-    )
+    panoptic_seg, info = merge(masks, torch.tensor([0, 2]), torch.ones(2), IS_THING, (2, 3), 4)
     assert panoptic_seg.dtype == torch.int32
     assert panoptic_seg.tolist() == [[0, 0, 0], [0, 0, 0]]
     assert info == []
@@ -106,18 +101,14 @@ def test_segments_that_are_all_small_leave_everything_void():
 def test_small_segments_are_removed_together():
     """Neither gets the other's pixels first, with which it would not be small."""
     masks = masks_of("9900000 1111111", "0099000 0000000", "8877999 8888888")
-    panoptic_seg, info = panoptic_from_masks(
-        masks, torch.tensor([0, 1, 3]), torch.ones(3), IS_THING, (2, 7), 2
-    )
+    panoptic_seg, info = merge(masks, torch.tensor([0, 1, 3]), torch.ones(3), IS_THING, (2, 7), 2)
     assert panoptic_seg.unique().tolist() == [1]
     assert [(i["category_id"], i["area"]) for i in info] == [(3, 14)]
 
 
 def test_a_removed_stuff_segment_takes_all_its_queries_along():
     masks = masks_of("9000 0000", "0009 0000", "5885 5555")
-    _, info = panoptic_from_masks(
-        masks, torch.tensor([2, 2, 0]), torch.ones(3), IS_THING, (2, 4), 2
-    )
+    _, info = merge(masks, torch.tensor([2, 2, 0]), torch.ones(3), IS_THING, (2, 4), 2)
     assert [(i["category_id"], i["area"]) for i in info] == [(0, 8)]
 
 
@@ -125,25 +116,19 @@ def test_the_official_rule_may_take_two_rounds():
     """First the second query of class 2 goes, whose pixels had kept the first from being small."""
     masks = masks_of("99900000 00000000", "00099000 00000000", "55555999 99999999")
     arguments = (masks, torch.tensor([2, 2, 0]), torch.ones(3), IS_THING, (2, 8), 4)
-    _, united = panoptic_from_masks(*arguments)
-    _, official = panoptic_from_masks(*arguments, official_stuff_rule=True)
+    _, united = merge(*arguments)
+    _, official = merge(*arguments, official_stuff_rule=True)
     assert [(i["category_id"], i["area"]) for i in united] == [(2, 5), (0, 11)]
     assert [(i["category_id"], i["area"]) for i in official] == [(0, 16)]
 
 
 def test_no_query_leaves_everything_void():
-    panoptic_seg, info = panoptic_from_masks(
+    panoptic_seg, info = merge(
         torch.zeros(0, 3, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0), IS_THING, (5, 6), 4
     )
     assert panoptic_seg.dtype == torch.int32
     assert torch.equal(panoptic_seg, torch.zeros(5, 6, dtype=torch.int32))
     assert info == []
-
-
-def nearest_of_pillow(old, new):
-    """The pixels of a row of `old` that Pillow takes for a row of `new`."""
-    row = Image.fromarray(np.arange(old, dtype=np.int32)[None])
-    return np.asarray(row.resize((new, 1), Image.NEAREST))[0].tolist()
 
 
 def merge_by_pixel(masks, classes, scores, output_size, small_segment_area):
@@ -188,54 +173,20 @@ def test_merging_equals_a_loop_over_pixels(output_size, small_segment_area):
         blocks = torch.randn(queries, 3, 4).repeat_interleave(2, 1).repeat_interleave(2, 2)
         masks = blocks + 0.5 * torch.randn(queries, 6, 8)
         classes, scores = torch.randint(4, (queries,)), torch.rand(queries)
-        found = panoptic_from_masks(
-            masks, classes, scores, IS_THING, output_size, small_segment_area
-        )
+        found = merge(masks, classes, scores, IS_THING, output_size, small_segment_area)
         wanted = merge_by_pixel(masks, classes, scores, output_size, small_segment_area)
         assert torch.equal(found[0], wanted[0])
         assert found[1] == wanted[1]
 
 
-def test_nearest_equals_pillow():
-    """Also where a centre lies between two pixels, and Pillow's rounding error decides."""
-    for old in range(1, 50):
-        for new in range(1, 50):
-            resized = resize_nearest(torch.arange(old)[None], (1, new))
-            assert resized[0].tolist() == nearest_of_pillow(old, new)
-
-
-def test_nearest_by_hand():
-    assert resize_nearest(torch.arange(8)[None], (1, 4)).tolist() == [[1, 3, 5, 7]]
-    columns = resize_nearest(torch.arange(6).view(2, 3), (4, 2))
-    assert columns.tolist() == [[0, 2], [0, 2], [3, 5], [3, 5]]
-
-
-def test_nearest_keeps_leading_axes_and_dtype():
-    values = torch.randint(2, (2, 3, 4, 5)).bool()
-    resized = resize_nearest(values, (7, 2))
-    assert resized.shape == (2, 3, 7, 2)
-    assert resized.dtype == torch.bool
-    assert torch.equal(resized[1, 2], resize_nearest(values[1, 2], (7, 2)))
-    assert resize_nearest(values[:, :0], (7, 2)).shape == (2, 0, 7, 2)
-
-
-def test_upsampling_is_bilinear_to_the_batch_and_then_cropped():
-    # Centres of the four new pixels lie at -1/4, 1/4, 3/4, 5/4 of the two old ones.
-    upsampled = upsample_masks(torch.tensor([[[0.0, 4.0]]]), (2, 4), (1, 3))
-    assert upsampled.tolist() == [[[0.0, 1.0, 3.0]]]
-    masks = torch.randn(3, 4, 5)
-    full = F.interpolate(masks[None], size=(15, 18), mode="bilinear")[0]
-    assert torch.equal(upsample_masks(masks, (15, 18), (11, 18)), full[:, :11])
-    assert upsample_masks(masks[:0], (15, 18), (11, 17)).shape == (0, 11, 17)
-
-
 def test_instance_masks_by_hand():
     logits = torch.tensor([[[-1.0, 0.1], [0.0, 2.0]]])
-    masks = instance_masks(logits, (2, 4))
+    masks = instance_masks(UpsampledMasks(logits, (2, 2), (2, 2), (2, 4)))
     assert masks.dtype == torch.bool
     # A logit of 0 is a probability of 0.5, which is not above it.
     assert masks.int().tolist() == [[[0, 0, 1, 1], [0, 0, 1, 1]]]
-    assert instance_masks(logits[:0], (2, 4)).shape == (0, 2, 4)
+    none = UpsampledMasks(logits[:0], (2, 2), (2, 2), (2, 4))
+    assert instance_masks(none).shape == (0, 2, 4)
 
 
 PROBABILITIES = torch.tensor([[0.5, 0.25, 0.25], [0.125, 0.375, 0.5], [0.0625, 0.875, 0.0625]])

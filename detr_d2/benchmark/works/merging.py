@@ -3,7 +3,8 @@
 import torch
 import torch.nn.functional as F
 
-from ...modeling.postprocessing import classify, is_confident, panoptic_from_masks, upsample_masks
+from ...modeling.postprocessing import classify, is_confident, panoptic_from_masks
+from ...modeling.upsampling import UpsampledMasks
 from ..agreement import differing_pixels
 from ..models import detr_cfg, is_thing
 from ..reference.postprocessing import panoptic_of
@@ -45,11 +46,10 @@ class MergingKept(Work):
             scores, classes = classify(logits)
             kept = is_confident(logits, detr.PANOPTIC.SCORE_THRESHOLD)
             return panoptic_from_masks(
-                upsample_masks(masks[kept], size, size),
+                UpsampledMasks(masks[kept], size, size, size),
                 classes[kept],
                 scores[kept],
                 thing_tensor,
-                size,
                 detr.PANOPTIC.SMALL_SEGMENT_AREA,
                 official_stuff_rule=True,
             )

@@ -15,10 +15,10 @@ from ..postprocessing import (
     instances_from_queries,
     is_confident,
     panoptic_from_masks,
-    upsample_masks,
 )
 from ..precision import at_least_float32
 from ..registries import ATTENTION_MAP_REGISTRY, MASK_HEAD_REGISTRY
+from ..upsampling import UpsampledMasks
 from .detr import DETR, Encoded
 
 
@@ -197,11 +197,10 @@ class PanopticDETR(DETR):
         for b, image_masks in enumerate(masks.split(masked.sum(1).tolist())):
             sizes = padded_size, images.image_sizes[b]
             panoptic_seg = panoptic_from_masks(
-                upsample_masks(image_masks[kept[b, masked[b]]], *sizes),
+                UpsampledMasks(image_masks[kept[b, masked[b]]], *sizes, output_sizes[b]),
                 classes[b, kept[b]],
                 scores[b, kept[b]],
                 self.is_thing,
-                output_sizes[b],
                 self.small_segment_area,
                 self.official_stuff_rule,
             )
@@ -212,7 +211,7 @@ class PanopticDETR(DETR):
             if self.instance_masks_on:
                 found.pred_masks = torch.cat(
                     [
-                        instance_masks(upsample_masks(chunk, *sizes), output_sizes[b])
+                        instance_masks(UpsampledMasks(chunk, *sizes, output_sizes[b]))
                         for chunk in image_masks[rows[masked[b]]].split(self.masks_per_chunk)
                     ]
                 )

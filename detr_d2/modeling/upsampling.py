@@ -1,0 +1,155 @@
+"""From masks at a quarter of the image's size to its pixels. [DETR 4.4]"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_LOGITS_AT_ONCE = 2**19  # 2 MiB of float32, which stay in a processor's cache
+
+
+class UpsampledMasks:
+    """The K masks of one image at the pixels of its result, computed where they are asked for.
+
+    Masks are upsampled to the padded batch (bilinear) and cropped to the image; then the map of
+    winners is resized to the original image (nearest). That last step takes some pixels of the map
+    and leaves the others, so these are the only ones at which anything is computed.
+    """
+
+    def __init__(
+        self,
+        logits: Tensor,
+        padded_size: tuple[int, int],
+        image_size: tuple[int, int],
+        output_size: tuple[int, int],
+    ):
+        """
+        Args:
+            logits: (K, H/4, W/4), of the padded batch.
+            padded_size: (H, W) of the batch, pixels.
+            image_size: (height, width) of the processed image, without padding.
+            output_size: (height, width) of the original image.
+        """
+        self.logits = logits
+        self.output_size = output_size
+        sizes = zip(logits.shape[1:], padded_size, image_size, output_size)
+        self._rows, self._columns = (_neighbours(*lengths, logits) for lengths in sizes)
+        # (H/4, W/4, K): the K logits of a pixel lie together, where the argmax wants them, and are
+        # interpolated with the same weights.
+        self._by_pixel = logits.permute(1, 2, 0).contiguous()
+
+    def everywhere(self) -> Tensor:
+        """(K, *output_size) logits."""
+        rows, columns = self._rows, self._columns
+        logits = torch.lerp(
+            self._by_pixel[:, columns.low], self._by_pixel[:, columns.high], columns.weight[:, None]
+        )
+        weight = rows.weight[:, None, None]
+        return torch.lerp(logits[rows.low], logits[rows.high], weight).permute(2, 0, 1)
+
+    def winners(self) -> Tensor:
+        """`output_size` int64: the mask with the highest logit at each pixel, K >= 1.
+
+        A bilinear value is a mean of the four logits around it, and the weights of the four are the
+        same for all masks. So a mask that is the highest at all four is the highest between them,
+        and masks are interpolated along the borders of segments alone.
+        """
+        highest = self.logits.argmax(0)
+        right, below = _next_along(highest, 1), _next_along(highest, 0)
+        undisputed = (highest == right) & (highest == below)
+        undisputed &= highest == _next_along(right, 0)
+        winners = torch.where(undisputed, highest, -1)
+        winners = winners[self._rows.low][:, self._columns.low]
+        disputed = (winners < 0).nonzero()
+        winners[tuple(disputed.T)] = self.winners_at(disputed)
+        return winners
+
+    def winners_at(self, pixels: Tensor, left: Tensor | None = None) -> Tensor:
+        """
+        Args:
+            pixels: (P, 2) int64, rows and columns of the result.
+            left: (K,) bool, the masks that take part; by default all of them.
+
+        Returns:
+            (P,) int64, the mask with the highest logit.
+        """
+        winners = []
+        for some in pixels.split(max(1, _LOGITS_AT_ONCE // len(self.logits))):
+            logits = self._at(*some.T)
+            if left is not None:
+                logits[:, ~left] = float("-inf")
+            winners.append(logits.argmax(1))
+        return torch.cat(winners)
+
+    def _at(self, rows: Tensor, columns: Tensor) -> Tensor:
+        """(P,), (P,) -> (P, K) logits."""
+        above, below, down = (values[rows] for values in self._rows)
+        left, right, along = (values[columns] for values in self._columns)
+        width, by_pixel = self.logits.shape[2], self._by_pixel.flatten(0, 1)
+        upper, lower = (
+            torch.lerp(
+                by_pixel.index_select(0, row * width + left),
+                by_pixel.index_select(0, row * width + right),
+                along[:, None],
+            )
+            for row in (above, below)
+        )
+        return torch.lerp(upper, lower, down[:, None])
+
+
+class _Neighbours(NamedTuple):
+    """Of each pixel of the result along one side.
+
+    Attributes:
+        low, high: int64, the logits before and behind it.
+        weight: of the latter, 0 to 1.
+    """
+
+    low: Tensor
+    high: Tensor
+    weight: Tensor
+
+
+def _neighbours(old: int, padded: int, image: int, new: int, like: Tensor) -> _Neighbours:
+    """What `F.interpolate` to `padded` (bilinear) and then `resize_nearest` of `image` look at."""
+    centres = _nearest_centres(image, new).double() + 0.5
+    places = (centres * (old / padded) - 0.5).clamp(min=0)
+    low = places.long()
+    high = (low + 1).clamp(max=old - 1)
+    return _Neighbours(*(t.to(like.device) for t in (low, high)), (places - low).to(like))
+
+
+def _next_along(values: Tensor, axis: int) -> Tensor:
+    """Each is the next one along the axis; the last is its own."""
+    length = values.shape[axis]
+    following = torch.arange(1, length + 1, device=values.device).clamp(max=length - 1)
+    return values.index_select(axis, following)
+
+
+def upsample_masks(
+    mask_logits: Tensor, padded_size: tuple[int, int], image_size: tuple[int, int]
+) -> Tensor:
+    """(K, H/4, W/4) -> (K, height, width): bilinear to the padded batch, cropped to the image.
+
+    It is the first half of the way of `UpsampledMasks`, for those who want to see it.
+    """
+    masks = F.interpolate(mask_logits[:, None], padded_size, mode="bilinear", align_corners=False)
+    return masks[:, 0, : image_size[0], : image_size[1]]
+
+
+def resize_nearest(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """(..., h, w) of any dtype -> (..., *size), to the pixel as Pillow's NEAREST does it."""
+    h, w = values.shape[-2:]
+    rows = _nearest_centres(h, size[0]).to(values.device)
+    columns = _nearest_centres(w, size[1]).to(values.device)
+    return values[..., rows[:, None], columns]
+
+
+def _nearest_centres(old: int, new: int) -> Tensor:
+    # floor((i + 1/2) old / new). Pillow comes to it by adding up steps, and where a centre lies
+    # between two pixels, the rounding error of its sum decides.
+    steps = np.full(new, old / new)
+    steps[0] /= 2
+    return torch.from_numpy(steps.cumsum().astype(np.int64)).clamp(max=old - 1)

@@ -1,0 +1,13 @@
+"""Merging of masks that have the size of the image already, for tests."""
+
+from torch import Tensor
+
+from detr_d2.modeling.postprocessing import panoptic_from_masks
+from detr_d2.modeling.upsampling import UpsampledMasks
+
+
+def merge(logits: Tensor, classes, scores, is_thing, output_size: tuple[int, int], *rest, **rule):
+    """`panoptic_from_masks` of (K, H, W) logits; `rest` begins with the area of small segments."""
+    size = tuple(logits.shape[1:])
+    masks = UpsampledMasks(logits, size, size, output_size)
+    return panoptic_from_masks(masks, classes, scores, is_thing, *rest, **rule)
