@@ -31,7 +31,7 @@ def measure(work: Work) -> list[dict]:
         `saved_bytes` of a training step; `peak_bytes`; `apart`, how far the results are from the
         reference's.
     """
-    torch.set_num_threads(work.settings.threads)
+    torch.set_num_threads(work.threads)
     try:
         return _measure(work)
     finally:
@@ -113,7 +113,7 @@ def add_peaks(work: Work, cases: dict[Variant, Case], rows: dict[Variant, dict])
 
 def peak_of(work: Work, variant: Variant) -> int:
     """Bytes of one run in this process, which has run nothing else yet."""
-    torch.set_num_threads(work.settings.threads)
+    torch.set_num_threads(work.threads)
     case = work.prepare(variant)
     case.warm_up()
     return peak_on_cpu(case.run)

@@ -75,13 +75,14 @@ class PanopticDatasetMapper:
         instances.gt_classes = torch.tensor(classes, dtype=torch.int64)
         crowds = [bool(segments_info[segment].get("iscrowd", 0)) for segment in present]
         instances.gt_is_crowd = torch.tensor(crowds, dtype=torch.bool)
-        # Segments that are gone leave no gap in the numbers.
-        renumber = np.zeros(len(segments_info) + 1, dtype=np.int32)
-        renumber[present + 1] = np.arange(1, len(present) + 1)
+        if len(present) < len(segments_info):  # what is gone leaves no gap in the numbers
+            renumber = np.zeros(len(segments_info) + 1, dtype=segment_map.dtype)
+            renumber[present + 1] = np.arange(1, len(present) + 1)
+            segment_map = renumber[segment_map]
 
-        dataset_dict["image"] = torch.from_numpy(augmented.image.transpose(2, 0, 1).copy())
+        dataset_dict["image"] = _as_tensor(augmented.image)
         dataset_dict["instances"] = instances
-        dataset_dict["segment_map"] = torch.from_numpy(renumber[segment_map])
+        dataset_dict["segment_map"] = torch.from_numpy(segment_map.astype(np.int32))
         return dataset_dict
 
 
@@ -111,7 +112,7 @@ class InferenceDatasetMapper:
         dataset_dict = {k: dataset_dict[k] for k in _PASSED_ON if k in dataset_dict}
         augmented = T.AugInput(_read_checked(dataset_dict, self.image_format))
         self.augmentations(augmented)
-        dataset_dict["image"] = torch.from_numpy(augmented.image.transpose(2, 0, 1).copy())
+        dataset_dict["image"] = _as_tensor(augmented.image)
         return dataset_dict
 
 
@@ -125,6 +126,11 @@ def _read_checked(dataset_dict: dict, image_format: str) -> np.ndarray:
     check_listed_size(dataset_dict, image.shape[:2])
     dataset_dict["height"], dataset_dict["width"] = image.shape[:2]
     return image
+
+
+def _as_tensor(image: np.ndarray) -> torch.Tensor:
+    """(h, w, 3) -> (3, h, w); channels stay last in memory, where the model wants them."""
+    return torch.from_numpy(image.copy()).permute(2, 0, 1)
 
 
 def _as_bytes(numbers: np.ndarray) -> np.ndarray:

@@ -23,17 +23,24 @@ _TURNS = {
 
 
 def read_image(path: str | os.PathLike, image_format: str = "RGB", where: str = "") -> np.ndarray:
-    """Read an image as the model sees it.
-
-    Unlike Detectron2's function of this name, it turns a TIFF once (Pillow has turned it already),
-    and scales 16 bits to 8 where Pillow would cut everything above 255 to white.
+    """Read an image as the model sees it; see `read_rgb`.
 
     Args:
         image_format: channels of the result, "RGB" or "BGR"; grey, palette and alpha are converted.
         where: stands behind the path in errors, such as "(image 5)".
 
     Returns:
-        (H, W, 3) uint8, turned as its EXIF orientation says.
+        (H, W, 3) uint8, upright.
+    """
+    pixels = np.asarray(read_rgb(path, where))
+    return np.ascontiguousarray(pixels[:, :, ::-1]) if image_format == "BGR" else pixels
+
+
+def read_rgb(path: str | os.PathLike, where: str = "") -> Image.Image:
+    """Read an image, turned as its EXIF orientation says, in the mode "RGB".
+
+    Unlike Detectron2's `read_image`, it turns a TIFF once (Pillow has turned it already),
+    and scales 16 bits to 8 where Pillow would cut everything above 255 to white.
 
     Raises:
         UserError: where the file is missing, is no whole image, or has more than 16 bits.
@@ -48,8 +55,7 @@ def read_image(path: str | os.PathLike, image_format: str = "RGB", where: str = 
         turn = _TURNS.get(_orientation(image))
         if turn is not None:
             image = image.transpose(turn)
-        pixels = np.asarray(_as_8_bits(image, _named(path, where)).convert("RGB"))
-    return np.ascontiguousarray(pixels[:, :, ::-1]) if image_format == "BGR" else pixels
+        return _as_8_bits(image, _named(path, where)).convert("RGB")
 
 
 def read_image_size(path: str | os.PathLike, where: str = "") -> tuple[int, int]:

@@ -49,11 +49,12 @@ class Loading(_OnDisk):
     """One annotated image for training: read, resize, boxes; neither flip nor crop."""
 
     name = "loading"
+    threads = 1  # as in a worker process of the data loader
 
     @property
     def title(self) -> str:
         height, width = self.settings.image_size
-        return f"loading an image, {height}x{width}, {self.settings.segments} segments"
+        return f"loading an image, {height}x{width}, {self.settings.segments} segments, one thread"
 
     def prepare(self, variant: Variant) -> Case:
         dataset_dict = DatasetCatalog.get(self.dataset)[0]

@@ -48,6 +48,11 @@ class Work:
         self.settings = settings
 
     @property
+    def threads(self) -> int:
+        """Of PyTorch on the CPU."""
+        return self.settings.threads
+
+    @property
     def title(self) -> str:
         raise NotImplementedError
 
