@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections import OrderedDict
+from collections import OrderedDict, deque
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 
 import numpy as np
@@ -14,19 +15,22 @@ from detectron2.utils.file_io import PathManager
 
 from ..data.files import join_inside, write_json
 from ..errors import UserError
-from .panoptic_files import PanopticGroundTruth, write_panoptic_png
+from .panoptic_files import ImageResult, PanopticGroundTruth, write_panoptic_png
 from .panoptic_quality import PanopticQuality
 from .panoptic_report import as_json, metrics, table
 
 logger = logging.getLogger(__name__)
 
 _LARGEST_ID = 2**24 - 1  # of a panoptic PNG
+_THREADS = 2
+_MOST_PENDING = 8  # images, whose maps are kept in memory
 
 
 class PanopticEvaluator(DatasetEvaluator):
     """PQ, SQ and RQ of `panoptic_seg`, of DETR's as of Panoptic FPN's.
 
-    Every process compares its images while the model runs. `output_dir` gets `panoptic/`, the
+    Every process compares its images, and writes what was found, in threads of its own while the
+    model goes on. `output_dir` gets `panoptic/`, the
     predictions as PNGs named as those of the ground truth, `predictions.json` beside them (both
     COCO's result format), and `panoptic_quality.json` with all the numbers.
     """
@@ -50,9 +54,11 @@ class PanopticEvaluator(DatasetEvaluator):
             True: {c: id_ for id_, c in metadata.thing_dataset_id_to_contiguous_id.items()},
             False: {c: id_ for id_, c in metadata.stuff_dataset_id_to_contiguous_id.items()},
         }
+        self._threads = ThreadPoolExecutor(_THREADS)
         self.reset()
 
     def reset(self) -> None:
+        self._pending = deque()
         self._results = []
         self._annotations = []
 
@@ -62,15 +68,24 @@ class PanopticEvaluator(DatasetEvaluator):
             inputs: `image_id` of each image.
             outputs: `panoptic_seg` of each: (H, W) integer ids, 0 = VOID, and `segments_info`
                 with `id`, `category_id` (contiguous) and `isthing`. They are left as they are.
+
+        Raises:
+            UserError: where an image cannot be compared; this may be a later call, or `evaluate`.
         """
         for input_, output in zip(inputs, outputs):
             image_id = input_["image_id"]
             panoptic_seg, segments_info = output["panoptic_seg"]
             infos = [self._with_category_id(info, image_id) for info in segments_info]
             found_map = _integer_map(panoptic_seg, image_id)
-            result = self._truth.match(image_id, found_map, infos)
+            job = self._threads.submit(self._compare_and_write, image_id, found_map, infos)
+            self._pending.append(job)
+        self._collect(_MOST_PENDING)
+
+    def _collect(self, most_pending: int) -> None:
+        while len(self._pending) > most_pending:
+            result, annotation = self._pending.popleft().result()
             self._results.append(result)
-            self._annotations.append(self._write(result, found_map, infos))
+            self._annotations.append(annotation)
 
     def evaluate(self) -> OrderedDict | None:
         """
@@ -79,6 +94,7 @@ class PanopticEvaluator(DatasetEvaluator):
             `_th` (things), `_st` (stuff), `_small`, `_medium` and `_large`, and PQ-NAME of each
             class. NaN where there is no segment.
         """
+        self._collect(0)
         comm.synchronize()
         results = list(chain(*comm.gather(self._results)))
         annotations = list(chain(*comm.gather(self._annotations)))
@@ -117,23 +133,28 @@ class PanopticEvaluator(DatasetEvaluator):
             prediction["score"] = float(info["score"])
         return prediction
 
-    def _write(self, result, found_map: np.ndarray, infos: list[dict]) -> dict:
-        """Write the PNG of one image, and give its annotation."""
+    def _compare_and_write(
+        self, image_id, found_map: np.ndarray, infos: list[dict]
+    ) -> tuple[ImageResult, dict]:
+        """Compare one image, write its PNG, and give its annotation as well."""
+        result = self._truth.match(image_id, found_map, infos)
         name = os.path.splitext(result.file_name)[0] + ".png"
         path = join_inside(os.path.join(self._output_dir, "panoptic"), name, self._dataset_name)
         found = result.match.found
         areas = dict(zip(found.ids.tolist(), found.areas.tolist()))
-        listed = np.isin(found_map, found.ids)
-        write_panoptic_png(path, np.where(listed, found_map, 0))
+        if np.count_nonzero(found_map) > found.areas.sum():  # a segment is not listed
+            found_map = np.where(np.isin(found_map, found.ids), found_map, 0)
+        write_panoptic_png(path, found_map)
         infos = [{**i, "area": areas[i["id"]], "iscrowd": 0} for i in infos if i["id"] in areas]
-        return {"image_id": result.image_id, "file_name": name, "segments_info": infos}
+        return result, {"image_id": image_id, "file_name": name, "segments_info": infos}
 
 
 def _integer_map(panoptic_seg: torch.Tensor, image_id) -> np.ndarray:
+    """A copy of the map, which its owner may change before it is compared."""
     found_map = panoptic_seg.cpu().numpy()
     if found_map.dtype.kind not in "iu" or found_map.max(initial=0) > _LARGEST_ID:
         raise UserError(
             f"Image {image_id}: the panoptic map has the type {found_map.dtype} and ids up to "
             f"{found_map.max(initial=0)}: use integers below 2^24."
         )
-    return found_map
+    return found_map.astype(np.int32)

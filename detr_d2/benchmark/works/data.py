@@ -116,13 +116,15 @@ class Evaluation(_OnDisk):
             ]
             moved = torch.from_numpy(scene.numbers).roll((5, 5), (0, 1))
             outputs.append({"panoptic_seg": (moved, infos)})
-        kind = COCOPanopticEvaluator if variant.model == "reference" else PanopticEvaluator
+        is_reference = variant.model == "reference"
+        kind = COCOPanopticEvaluator if is_reference else PanopticEvaluator
         evaluator = kind(self.dataset, os.path.join(self.folder.name, "results"))
 
         def run():
             evaluator.reset()
-            # One image at a time, as they come; Detectron2's evaluator changes what it is given.
-            for x, output in zip(inputs, copy.deepcopy(outputs)):
+            # Detectron2's evaluator changes what it is given.
+            given = copy.deepcopy(outputs) if is_reference else outputs
+            for x, output in zip(inputs, given):  # one image at a time, as they come
                 evaluator.process([x], [output])
             return evaluator.evaluate()["panoptic_seg"]
 
