@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from threading import Event
 
 import numpy as np
 import pytest
@@ -19,25 +20,35 @@ from detr_d2.evaluation.panoptic_files import PanopticGroundTruth, evaluate_file
 
 
 @pytest.fixture
-def evaluate(tiny_dataset, tmp_path):
+def evaluator_of(tiny_dataset, tmp_path):
+    """Of the dataset as it is when this is called."""
     folder, _ = tiny_dataset
     registered = []
 
-    def evaluate(panoptic_seg, segments_info):
+    def evaluator_of():
         paths = (folder / "images", folder / "panoptic", folder / "panoptic.json")
         register_panoptic_dataset("judged", *map(str, paths))
         registered.append("judged")
-        evaluator = PanopticEvaluator("judged", str(tmp_path / "out"))
-        evaluator.reset()
-        seg = torch.as_tensor(panoptic_seg)
-        inputs = [{"image_id": 5, "file_name": "a.png"}]
-        evaluator.process(inputs, [{"panoptic_seg": (seg, segments_info)}])
-        return evaluator.evaluate()["panoptic_seg"]
+        return PanopticEvaluator("judged", str(tmp_path / "out"))
 
-    yield evaluate
+    yield evaluator_of
     for name in registered:
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
+
+
+INPUTS = [{"image_id": 5, "file_name": "a.png"}]
+
+
+@pytest.fixture
+def evaluate(evaluator_of):
+    def evaluate(panoptic_seg, segments_info):
+        evaluator = evaluator_of()
+        seg = torch.as_tensor(panoptic_seg)
+        evaluator.process(INPUTS, [{"panoptic_seg": (seg, segments_info)}])
+        return evaluator.evaluate()["panoptic_seg"]
+
+    return evaluate
 
 
 CAR = {"id": 1, "category_id": 0, "isthing": True, "score": 0.9, "area": 3}
@@ -75,6 +86,41 @@ def test_outputs_are_left_as_they_were(evaluate):
     infos = [dict(CAR), dict(ROAD)]
     evaluate(PREDICTION, infos)
     assert infos == [CAR, ROAD]
+
+
+def test_a_map_may_change_once_it_was_given(evaluator_of, monkeypatch):
+    evaluator, seg, changed = evaluator_of(), torch.tensor(PREDICTION), Event()
+    match = evaluator._truth.match
+
+    def match_later(*arguments):
+        assert changed.wait(60)
+        return match(*arguments)
+
+    monkeypatch.setattr(evaluator._truth, "match", match_later)
+    evaluator.process(INPUTS, [{"panoptic_seg": (seg, [CAR, ROAD])}])
+    seg.zero_()
+    changed.set()
+    assert evaluator.evaluate()["panoptic_seg"]["PQ"] == pytest.approx(82.5)
+
+
+def test_few_maps_wait_to_be_compared(evaluator_of):
+    evaluator = evaluator_of()
+    for _ in range(30):
+        evaluator.process(INPUTS, [{"panoptic_seg": (torch.tensor(PREDICTION), [CAR, ROAD])}])
+        assert len(evaluator._pending) <= 8
+    with pytest.raises(UserError, match="more than once, image 5"):
+        evaluator.evaluate()
+    evaluator.reset()
+    evaluator.process(INPUTS, [{"panoptic_seg": (torch.tensor(PREDICTION), [CAR, ROAD])}])
+    assert evaluator.evaluate()["panoptic_seg"]["PQ"] == pytest.approx(82.5)
+
+
+def test_what_goes_wrong_in_a_thread_is_said(evaluator_of):
+    evaluator = evaluator_of()
+    seg = torch.tensor(PREDICTION)[:, :5]
+    evaluator.process(INPUTS, [{"panoptic_seg": (seg, [CAR, ROAD])}])
+    with pytest.raises(UserError, match="image 5: the prediction is 5 x 4 pixels"):
+        evaluator.evaluate()
 
 
 def test_a_dataset_without_stuff(evaluate, tiny_dataset):
