@@ -6,8 +6,13 @@ from detr_d2.modeling.postprocessing import panoptic_from_masks
 from detr_d2.modeling.upsampling import UpsampledMasks
 
 
+def masks_of(logits: Tensor, output_size: tuple[int, int]) -> UpsampledMasks:
+    """Of (K, H, W) logits."""
+    size = tuple(logits.shape[1:])
+    return UpsampledMasks(logits, size, size, output_size)
+
+
 def merge(logits: Tensor, classes, scores, is_thing, output_size: tuple[int, int], *rest, **rule):
     """`panoptic_from_masks` of (K, H, W) logits; `rest` begins with the area of small segments."""
-    size = tuple(logits.shape[1:])
-    masks = UpsampledMasks(logits, size, size, output_size)
+    masks = masks_of(logits, output_size)
     return panoptic_from_masks(masks, classes, scores, is_thing, *rest, **rule)

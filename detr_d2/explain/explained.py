@@ -50,10 +50,9 @@ class Explained:
         if not self.has_masks:
             return []
         return merging_steps(
-            self.image["full_mask_logits"],
+            self.image.kept_masks(),
             self.image["classes"][self.image["kept"]],
             self.model.is_thing,
-            tuple(self.image["panoptic_seg"].shape),
             self.model.small_segment_area,
             self.model.official_stuff_rule,
         )

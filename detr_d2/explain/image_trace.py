@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..modeling.mask_head import MaskHeadSmallConv
-from ..modeling.upsampling import upsample_masks
+from ..modeling.upsampling import UpsampledMasks, upsample_masks
 from .mask_steps import MASK_HEAD_STEPS, mask_head_steps
 from .names import describe
 
@@ -104,6 +104,11 @@ class ImageTrace(Mapping[str, Tensor]):
             return {}
         return mask_head_steps(self._mask_head, self["projected"], self["maps"][rows], self)
 
+    def kept_masks(self) -> UpsampledMasks:
+        """What the model merges into `panoptic_seg`: the masks of the P kept queries."""
+        size = self["image"].shape[-2:]  # inference does not pad
+        return UpsampledMasks(self._kept_mask_logits(), size, size, self["panoptic_seg"].shape)
+
     def describe(self) -> list[dict]:
         """For each tensor its `name`, `shape` in `letters` and in numbers, `dtype`, `meaning`, and
         `range` [least, greatest], None where it has no element."""
@@ -148,9 +153,11 @@ class ImageTrace(Mapping[str, Tensor]):
         return self.mask_head_steps(everything)[step]
 
     def _full_mask_logits(self) -> Tensor:
-        logits = self["mask_logits"][self["kept"][self["mask_queries"]]]
-        size = self["image"].shape[-2:]  # inference does not pad
-        return upsample_masks(logits, size, size)
+        size = self["image"].shape[-2:]
+        return upsample_masks(self._kept_mask_logits(), size, size)
+
+    def _kept_mask_logits(self) -> Tensor:
+        return self["mask_logits"][self["kept"][self["mask_queries"]]]
 
 
 def _described(name: str, value: Tensor, res5_stride: int) -> dict:

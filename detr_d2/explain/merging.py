@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..modeling.postprocessing import unite_stuff
-from ..modeling.upsampling import resize_nearest
+from ..modeling.upsampling import UpsampledMasks
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,9 @@ class MergingStep:
 
 
 def merging_steps(
-    mask_logits: Tensor,
+    masks: UpsampledMasks,
     classes: Tensor,
     is_thing: Tensor,
-    output_size: tuple[int, int],
     small_segment_area: int,
     official_stuff_rule: bool = False,
 ) -> list[MergingStep]:
@@ -44,15 +43,14 @@ def merging_steps(
     round in which small segments are removed. Without queries there is no step.
 
     Args:
-        mask_logits: (P, H, W), of the processed image.
+        masks: of the P kept queries.
         classes: (P,) int64.
     """
     if not len(classes):
         return []
-    logits = mask_logits.clone()
-    winners = resize_nearest(logits.argmax(0), output_size)
+    winners = masks.winners()
     steps = [MergingStep("argmax", winners, winners, [], _count(winners), 0)]
-    first = torch.tensor(unite_stuff(classes.tolist(), is_thing.tolist()), device=logits.device)
+    first = torch.tensor(unite_stuff(classes.tolist(), is_thing.tolist()), device=classes.device)
     steps.append(_next(steps[-1], "stuff united", winners, first[winners], []))
     left = torch.ones_like(classes, dtype=torch.bool)
     while True:
@@ -62,10 +60,9 @@ def merging_steps(
         if not small.any():
             return steps
         left &= ~small
-        logits[small] = float("-inf")
-        winners = resize_nearest(logits.argmax(0), output_size)
-        if not left.any():
-            winners = torch.full_like(winners, -1)
+        lost = small[winners].nonzero()
+        winners = winners.clone()
+        winners[tuple(lost.T)] = masks.winners_at(lost, left) if left.any() else -1
         segments = torch.where(winners < 0, winners, first[winners])
         removed = small.nonzero()[:, 0].tolist()
         steps.append(_next(steps[-1], "small segments removed", winners, segments, removed))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from merging import merge
+from merging import masks_of, merge
 
 from detr_d2.explain.merging import merging_steps
 
@@ -23,7 +23,7 @@ def test_last_step_is_the_models_map(small_area, official):
     for _ in range(10):
         logits = torch.nn.functional.interpolate(torch.randn(1, 9, 4, 5), size=(23, 31))[0]
         classes = torch.randint(4, (9,))
-        steps = merging_steps(logits, classes, IS_THING, (20, 40), small_area, official)
+        steps = merging_steps(masks_of(logits, (20, 40)), classes, IS_THING, small_area, official)
         ids, info = merge(logits, classes, torch.rand(9), IS_THING, (20, 40), small_area, official)
         assert same_partition(steps[-1].segments, ids)
         assert steps[-1].num_segments == len(info)
@@ -44,7 +44,7 @@ def test_every_step_by_hand():
     ).repeat_interleave(2, dim=1)
     logits[3, 1, 3] = -1
     classes = torch.tensor([2, 0, 2, 1])
-    argmax, united, removed = merging_steps(logits, classes, IS_THING, (2, 4), 1)
+    argmax, united, removed = merging_steps(masks_of(logits, (2, 4)), classes, IS_THING, 1)
     assert argmax.segments.tolist() == [[0, 1, 2, 3], [0, 1, 2, 1]]
     assert (argmax.num_segments, argmax.pixels_changed) == (4, 0)
     assert united.segments.tolist() == [[0, 1, 0, 3], [0, 1, 0, 1]]
@@ -55,11 +55,12 @@ def test_every_step_by_hand():
 
 
 def test_without_queries_there_is_no_step():
-    none = torch.zeros(0, 4, 4), torch.zeros(0, dtype=torch.int64)
-    assert merging_steps(*none, IS_THING, (4, 4), 4) == []
+    none = masks_of(torch.zeros(0, 4, 4), (4, 4)), torch.zeros(0, dtype=torch.int64)
+    assert merging_steps(*none, IS_THING, 4) == []
 
 
 def test_all_segments_small():
-    steps = merging_steps(torch.zeros(1, 2, 2), torch.tensor([0]), IS_THING, (2, 2), 4)
+    masks = masks_of(torch.zeros(1, 2, 2), (2, 2))
+    steps = merging_steps(masks, torch.tensor([0]), IS_THING, 4)
     assert steps[-1].segments.tolist() == [[-1, -1], [-1, -1]]
     assert (steps[-1].num_segments, steps[-1].pixels_changed) == (0, 4)

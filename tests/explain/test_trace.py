@@ -186,6 +186,7 @@ def test_the_plain_mask_head_gives_the_models_logits(build_model, randomise, dra
 
 
 def test_full_mask_logits_give_the_models_panoptic_map(model, inputs):
+    model.double()  # the masks are noise, and in float32 rounding decides some pixels
     kept = trace(model, inputs[:1])[0]["scores"].sort().values
     model.panoptic_score_threshold = kept[1].item()  # fewer than have masks
     (traced,) = trace(model, inputs[:1])
