@@ -19,7 +19,7 @@ setup(
         "fvcore>=0.1.5.post20221221,<0.2",  # Detectron2's own base
         "pycocotools>=2.0.6,<3",  # run-length masks for COCO's AP
         "safetensors>=0.4.3,<1",  # Hugging Face's weights, read without running anything
-        "scipy>=1.10,<2",  # the Hungarian algorithm; boxes of a segment map
+        "scipy>=1.10,<2",  # the Hungarian algorithm
         "pillow>=9.4,<14",  # images and panoptic PNGs
         "matplotlib>=3.6,<4",  # colour maps; Detectron2's drawing needs it as well
         "tqdm>=4.60,<5",  # progress of long work

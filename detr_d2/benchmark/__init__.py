@@ -4,7 +4,7 @@ docs/benchmark.md says how it measures.
 """
 
 from .exactness import check_exactness
-from .measure import measure, works_of
+from .measure import measure, measure_alone, works_of
 from .report import machine, markdown, plain_text, write
 from .settings import Settings, quick
 from .variants import Variant, default_variants
@@ -19,6 +19,7 @@ __all__ = [
     "machine",
     "markdown",
     "measure",
+    "measure_alone",
     "plain_text",
     "quick",
     "works_of",

@@ -1,6 +1,8 @@
 """Measure a work: all variants in turn, again and again, so that what disturbs hits them all."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,17 +14,26 @@ from .variants import Variant
 from .works import WORKS, Case, Work
 
 
-def works_of(settings: Settings) -> list[Work]:
-    """The chosen works; those of inference once for each batch size."""
+def works_of(settings: Settings) -> list[Callable[[], Work]]:
+    """What makes the chosen works; those of inference once for each batch size."""
     works = []
     for kind in (WORKS[name] for name in settings.works):
         batches = [(n,) for n in settings.batch_sizes] if kind.has_batches else [()]
-        works += [kind(settings, *arguments) for arguments in batches]
+        works += [partial(kind, settings, *arguments) for arguments in batches]
     return works
 
 
-def measure(work: Work) -> list[dict]:
-    """Measure the chosen variants of a work, and close it.
+def measure_alone(make_work: Callable[[], Work]) -> list[dict]:
+    """`measure` in a process of its own.
+
+    Memory that earlier works have left behind changes the times of later ones by half: the C library
+    gives large tensors back to the system, or keeps them, by what it has seen before.
+    """
+    return in_fresh_process(measure, make_work)
+
+
+def measure(make_work: Callable[[], Work]) -> list[dict]:
+    """Make a work, measure its chosen variants, and close it.
 
     Returns:
         Of each variant `work`, `title`, `variant`; of the time in seconds `median`,
@@ -31,6 +42,7 @@ def measure(work: Work) -> list[dict]:
         `saved_bytes` of a training step; `peak_bytes`; `apart`, how far the results are from the
         reference's.
     """
+    work = make_work()
     torch.set_num_threads(work.threads)
     try:
         return _measure(work)
