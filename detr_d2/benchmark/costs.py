@@ -1,10 +1,10 @@
 """What a run takes besides time: operations, saved activations, peak memory."""
 
 import contextlib
+import multiprocessing
 import resource
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -92,8 +92,15 @@ def peak_on_gpu(run: Callable[[], object]) -> int:
 
 def in_fresh_process(function: Callable, *arguments):
     """What `function` gives in a process of its own, where nothing has run before."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+    method = multiprocessing.get_start_method()
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, _start_processes_by, (method,)) as pool:
         return pool.submit(function, *arguments).result()
+
+
+def _start_processes_by(method: str) -> None:
+    """A spawned process would spawn those that it starts, which takes seconds."""
+    multiprocessing.set_start_method(method, force=True)
 
 
 def peak_on_cpu(run: Callable[[], object]) -> int:

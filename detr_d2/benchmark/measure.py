@@ -26,8 +26,8 @@ def works_of(settings: Settings) -> list[Callable[[], Work]]:
 def measure_alone(make_work: Callable[[], Work]) -> list[dict]:
     """`measure` in a process of its own.
 
-    Memory that earlier works have left behind changes the times of later ones by half: the C library
-    gives large tensors back to the system, or keeps them, by what it has seen before.
+    Memory that earlier works have left changes the times of later ones by half: the C library gives
+    large tensors back to the system, or keeps them, by what it has seen before.
     """
     return in_fresh_process(measure, make_work)
 

@@ -1,6 +1,7 @@
 """Rows of the table: complete, and next to each speed how far the results are apart."""
 
 import json
+import multiprocessing
 
 import pytest
 import torch
@@ -125,6 +126,10 @@ def _sum_of_128_mib() -> torch.Tensor:
 def test_peak_memory_is_what_is_added():
     peak = in_fresh_process(peak_on_cpu, _sum_of_128_mib)
     assert 120 * 2**20 < peak < 200 * 2**20
+
+
+def test_a_fresh_process_starts_its_own_as_this_one_does():
+    assert in_fresh_process(multiprocessing.get_start_method) == multiprocessing.get_start_method()
 
 
 def test_phases_and_the_rest_are_the_whole():
