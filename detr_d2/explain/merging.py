@@ -1,6 +1,6 @@
 """The way from mask logits to the panoptic map, one map a step. [DETR 4.4]
 
-`modeling.postprocessing.panoptic_from_masks` is the model's own way, which keeps no steps.
+`modeling.postprocessing.panoptic_from_masks` goes the same way and keeps no steps.
 """
 
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..modeling.postprocessing import unite_stuff
+from ..modeling.postprocessing import removal_rounds, unite_stuff
 from ..modeling.upsampling import UpsampledMasks
 
 
@@ -48,24 +48,21 @@ def merging_steps(
     """
     if not len(classes):
         return []
-    winners = masks.winners()
+    united = unite_stuff(classes, is_thing)
+    first, *others = removal_rounds(masks, united, small_segment_area, official_stuff_rule)
+    winners = masks.spread(first.winners)
     steps = [MergingStep("argmax", winners, winners, [], _count(winners), 0)]
-    first = torch.tensor(unite_stuff(classes.tolist(), is_thing.tolist()), device=classes.device)
-    steps.append(_next(steps[-1], "stuff united", winners, first[winners], []))
-    left = torch.ones_like(classes, dtype=torch.bool)
-    while True:
-        areas = steps[-1].segments[winners >= 0].bincount(minlength=len(classes))
-        area_of_query = areas if official_stuff_rule else areas[first]
-        small = left & (area_of_query <= small_segment_area)
-        if not small.any():
-            return steps
-        left &= ~small
-        lost = small[winners].nonzero()
-        winners = winners.clone()
-        winners[tuple(lost.T)] = masks.winners_at(lost, left) if left.any() else -1
-        segments = torch.where(winners < 0, winners, first[winners])
-        removed = small.nonzero()[:, 0].tolist()
+    steps.append(_next(steps[-1], "stuff united", winners, united[winners], []))
+    left = first.left
+    for round_ in others:
+        winners = masks.spread(round_.winners)
+        segments = united[winners]
+        if not round_.left.any():
+            winners = segments = torch.full_like(winners, -1)
+        removed = (left & ~round_.left).nonzero()[:, 0].tolist()
         steps.append(_next(steps[-1], "small segments removed", winners, segments, removed))
+        left = round_.left
+    return steps
 
 
 def _next(

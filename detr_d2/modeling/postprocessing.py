@@ -1,5 +1,9 @@
 """From the tensors of one image to Detectron2's `Instances` and `panoptic_seg`. [DETR 4.4]"""
 
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import torch
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
@@ -50,7 +54,7 @@ def instances_from_queries(
 
 def instance_masks(masks: UpsampledMasks) -> Tensor:
     """(K, height, width) bool at the size of the original image, p > 0.5."""
-    return masks.everywhere() > 0
+    return masks.spread(masks.everywhere() > 0)
 
 
 def panoptic_from_masks(
@@ -84,54 +88,84 @@ def panoptic_from_masks(
         segments_info: for each id, in order: `id`, `category_id` (contiguous), `isthing`,
             `score` (the best of its queries), `area` (pixels).
     """
-    device = classes.device
-    segment_of_query = unite_stuff(classes.tolist(), is_thing.tolist())
-    segment_of_query = torch.tensor(segment_of_query, dtype=torch.int64, device=device)
-    left = torch.ones(len(classes), dtype=torch.bool, device=device)
-    if len(classes):
-        winners = masks.winners()
-    while left.any():
-        segments = segment_of_query[winners]
-        areas = segments.flatten().bincount(minlength=len(classes))
+    if not len(classes):
+        return torch.zeros(masks.output_size, dtype=torch.int32, device=classes.device), []
+    segment_of_query = unite_stuff(classes, is_thing)
+    rounds = removal_rounds(masks, segment_of_query, small_segment_area, official_stuff_rule)
+    (last,) = deque(rounds, maxlen=1)
+    scores = scores.masked_fill(~last.left, 0.0)  # a removed query has no say
+    ids, segments_info = _number_segments(last, segment_of_query, classes, scores, is_thing)
+    return masks.spread(ids), segments_info
+
+
+class Round(NamedTuple):
+    """What one round of merging leaves.
+
+    Attributes:
+        left: (K,) bool, the queries that have not been removed.
+        winners: (h', w') int64, the one of them that has each pixel; anything where none is left.
+        areas: (K,) int64, pixels of the result of each segment, at the place of its first query.
+    """
+
+    left: Tensor
+    winners: Tensor
+    areas: Tensor
+
+
+def removal_rounds(
+    masks: UpsampledMasks,
+    segment_of_query: Tensor,
+    small_segment_area: int,
+    official_stuff_rule: bool = False,
+) -> Iterator[Round]:
+    """First with all queries, then after each removal of the small segments, until there is none.
+
+    Args:
+        segment_of_query: (K,) int64, see `unite_stuff`.
+        masks, small_segment_area, official_stuff_rule: see `panoptic_from_masks`.
+    """
+    left = torch.ones_like(segment_of_query, dtype=torch.bool)
+    winners = masks.winners()
+    while True:
+        areas = masks.areas(segment_of_query[winners], len(left)) * left.any()
+        yield Round(left, winners, areas)
         # The official code gives all pixels of a stuff class to its first query, then takes the
         # others, which are left with none, for small.
         area_of_query = areas if official_stuff_rule else areas[segment_of_query]
         small = left & (area_of_query <= small_segment_area)
         if not small.any():
-            scores = scores.masked_fill(~left, 0.0)  # a removed query has no say
-            return _number_segments(segments, areas, segment_of_query, classes, scores, is_thing)
-        left &= ~small
+            return
+        left = left & ~small
         # Only the pixels of what was removed have a new winner.
         lost = small[winners].nonzero()
+        winners = winners.clone()
         winners[tuple(lost.T)] = masks.winners_at(lost, left)
-    return torch.zeros(masks.output_size, dtype=torch.int32, device=device), []
 
 
-def unite_stuff(classes: list[int], is_thing: list[bool]) -> list[int]:
-    """For each query its segment: the first query of its stuff class, or itself if a thing."""
+def unite_stuff(classes: Tensor, is_thing: Tensor) -> Tensor:
+    """(K,) int64: for each query its segment, the first query of its stuff class, or, of a thing,
+    itself."""
     first_of_class: dict[int, int] = {}
-    return [
-        query if is_thing[label] else first_of_class.setdefault(label, query)
-        for query, label in enumerate(classes)
+    things = is_thing.tolist()
+    segments = [
+        query if things[label] else first_of_class.setdefault(label, query)
+        for query, label in enumerate(classes.tolist())
     ]
+    return torch.tensor(segments, dtype=torch.int64, device=classes.device)
 
 
 def _number_segments(
-    segments: Tensor,
-    areas: Tensor,
-    segment_of_query: Tensor,
-    classes: Tensor,
-    scores: Tensor,
-    is_thing: Tensor,
+    last: Round, segment_of_query: Tensor, classes: Tensor, scores: Tensor, is_thing: Tensor
 ) -> tuple[Tensor, list[dict]]:
     """Give the segments that have pixels the ids 1, 2, ... and describe them."""
+    areas = last.areas
     present = areas.nonzero()[:, 0]
-    ids = torch.zeros(len(areas), dtype=torch.int32, device=segments.device)
-    ids[present] = torch.arange(1, len(present) + 1, dtype=torch.int32, device=segments.device)
+    ids = torch.zeros(len(areas), dtype=torch.int32, device=areas.device)
+    ids[present] = torch.arange(1, len(present) + 1, dtype=torch.int32, device=areas.device)
     best = torch.zeros_like(scores).scatter_reduce_(0, segment_of_query, scores, "amax")
     columns = (classes[present], is_thing[classes[present]], best[present], areas[present])
     segments_info = [
         {"id": id_, "category_id": label, "isthing": thing, "score": score, "area": area}
         for id_, (label, thing, score, area) in enumerate(zip(*map(Tensor.tolist, columns)), 1)
     ]
-    return ids[segments], segments_info
+    return ids[segment_of_query[last.winners]], segments_info

@@ -7,15 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_LOGITS_AT_ONCE = 2**19  # 2 MiB of float32, which stay in a processor's cache
+# Of float32 2 MiB, which stay in a processor's cache; of a GPU's memory 64 MiB.
+_LOGITS_AT_ONCE = {"cpu": 2**19, "cuda": 2**24}
 
 
 class UpsampledMasks:
     """The K masks of one image at the pixels of its result, computed where they are asked for.
 
-    Masks are upsampled to the padded batch (bilinear) and cropped to the image; then the map of
-    winners is resized to the original image (nearest). That last step takes some pixels of the map
-    and leaves the others, so these are the only ones at which anything is computed.
+    Masks are upsampled to the padded batch (bilinear) and cropped to the image, and what is made of
+    them there is resized to the original image (nearest). Where that is smaller, pixels are left
+    out, and where it is larger, they are repeated. So everything is computed at the h' rows and w'
+    columns that are left, once, and only the end is spread over the result.
     """
 
     def __init__(
@@ -27,21 +29,31 @@ class UpsampledMasks:
     ):
         """
         Args:
-            logits: (K, H/4, W/4), of the padded batch.
+            logits: (K, H/4, W/4), of the padded batch, finite.
             padded_size: (H, W) of the batch, pixels.
             image_size: (height, width) of the processed image, without padding.
             output_size: (height, width) of the original image.
         """
         self.logits = logits
-        self.output_size = output_size
+        self.output_size = tuple(output_size)
         sizes = zip(logits.shape[1:], padded_size, image_size, output_size)
         self._rows, self._columns = (_neighbours(*lengths, logits) for lengths in sizes)
         # (H/4, W/4, K): the K logits of a pixel lie together, where the argmax wants them, and are
         # interpolated with the same weights.
         self._by_pixel = logits.permute(1, 2, 0).contiguous()
 
+    def spread(self, values: Tensor) -> Tensor:
+        """(..., h', w') of any dtype -> (..., *output_size)."""
+        rows, columns = (axis.repeats for axis in (self._rows, self._columns))
+        return values.repeat_interleave(rows, -2).repeat_interleave(columns, -1)
+
+    def areas(self, segments: Tensor, count: int) -> Tensor:
+        """(h', w') int64 below `count` -> (count,) int64, pixels of the result."""
+        pixels = self._rows.repeats[:, None] * self._columns.repeats
+        return segments.flatten().bincount(pixels.flatten().double(), count).long()
+
     def everywhere(self) -> Tensor:
-        """(K, *output_size) logits."""
+        """(K, h', w') logits."""
         rows, columns = self._rows, self._columns
         logits = torch.lerp(
             self._by_pixel[:, columns.low], self._by_pixel[:, columns.high], columns.weight[:, None]
@@ -50,7 +62,7 @@ class UpsampledMasks:
         return torch.lerp(logits[rows.low], logits[rows.high], weight).permute(2, 0, 1)
 
     def winners(self) -> Tensor:
-        """`output_size` int64: the mask with the highest logit at each pixel, K >= 1.
+        """(h', w') int64: the mask with the highest logit at each pixel, K >= 1.
 
         A bilinear value is a mean of the four logits around it, and the weights of the four are the
         same for all masks. So a mask that is the highest at all four is the highest between them,
@@ -69,14 +81,15 @@ class UpsampledMasks:
     def winners_at(self, pixels: Tensor, left: Tensor | None = None) -> Tensor:
         """
         Args:
-            pixels: (P, 2) int64, rows and columns of the result.
+            pixels: (P, 2) int64, places among the h' rows and w' columns.
             left: (K,) bool, the masks that take part; by default all of them.
 
         Returns:
             (P,) int64, the mask with the highest logit.
         """
+        at_once = _LOGITS_AT_ONCE.get(pixels.device.type, _LOGITS_AT_ONCE["cpu"])
         winners = []
-        for some in pixels.split(max(1, _LOGITS_AT_ONCE // len(self.logits))):
+        for some in pixels.split(max(1, at_once // len(self.logits))):
             logits = self._at(*some.T)
             if left is not None:
                 logits[:, ~left] = float("-inf")
@@ -85,8 +98,8 @@ class UpsampledMasks:
 
     def _at(self, rows: Tensor, columns: Tensor) -> Tensor:
         """(P,), (P,) -> (P, K) logits."""
-        above, below, down = (values[rows] for values in self._rows)
-        left, right, along = (values[columns] for values in self._columns)
+        above, below, down = (values[rows] for values in self._rows[:3])
+        left, right, along = (values[columns] for values in self._columns[:3])
         width, by_pixel = self.logits.shape[2], self._by_pixel.flatten(0, 1)
         upper, lower = (
             torch.lerp(
@@ -100,25 +113,28 @@ class UpsampledMasks:
 
 
 class _Neighbours(NamedTuple):
-    """Of each pixel of the result along one side.
+    """Of each pixel of the processed image that the result shows, along one side.
 
     Attributes:
         low, high: int64, the logits before and behind it.
         weight: of the latter, 0 to 1.
+        repeats: int64, how many pixels of the result show it.
     """
 
     low: Tensor
     high: Tensor
     weight: Tensor
+    repeats: Tensor
 
 
 def _neighbours(old: int, padded: int, image: int, new: int, like: Tensor) -> _Neighbours:
     """What `F.interpolate` to `padded` (bilinear) and then `resize_nearest` of `image` look at."""
-    centres = _nearest_centres(image, new).double() + 0.5
-    places = (centres * (old / padded) - 0.5).clamp(min=0)
+    pixels, repeats = _nearest_centres(image, new).unique_consecutive(return_counts=True)
+    places = ((pixels.double() + 0.5) * (old / padded) - 0.5).clamp(min=0)
     low = places.long()
     high = (low + 1).clamp(max=old - 1)
-    return _Neighbours(*(t.to(like.device) for t in (low, high)), (places - low).to(like))
+    low, high, repeats = (t.to(like.device) for t in (low, high, repeats))
+    return _Neighbours(low, high, (places - low.cpu()).to(like), repeats)
 
 
 def _next_along(values: Tensor, axis: int) -> Tensor:

@@ -1,5 +1,6 @@
 import pytest
 import torch
+import torch.nn.functional as F
 from merging import merge
 from nearest import nearest_of_pillow
 
@@ -8,6 +9,7 @@ from detr_d2.modeling.postprocessing import (
     instance_masks,
     instances_from_queries,
     is_confident,
+    panoptic_from_masks,
 )
 from detr_d2.modeling.upsampling import UpsampledMasks
 
@@ -163,6 +165,25 @@ def merge_by_pixel(masks, classes, scores, output_size, small_segment_area):
         for kind in found
     ]
     return panoptic_seg, info
+
+
+@pytest.mark.parametrize("output_size", [(19, 25), (12, 30), (40, 31)])
+@pytest.mark.parametrize("small_segment_area", [4, 40])
+def test_merging_of_padded_masks_equals_a_loop_over_pixels(output_size, small_segment_area):
+    padded_size, image_size = (24, 27), (19, 25)
+    for queries in range(2, 7):
+        masks = torch.randn(queries, 6, 7).double()
+        classes, scores = torch.randint(4, (queries,)), torch.rand(queries)
+        found = panoptic_from_masks(
+            UpsampledMasks(masks, padded_size, image_size, output_size),
+            classes,
+            scores,
+            IS_THING,
+            small_segment_area,
+        )
+        full = F.interpolate(masks[None], padded_size, mode="bilinear")[0, :, :19, :25]
+        wanted = merge_by_pixel(full, classes, scores, output_size, small_segment_area)
+        assert torch.equal(found[0], wanted[0]) and found[1] == wanted[1]
 
 
 @pytest.mark.parametrize("output_size", [(6, 8), (9, 5), (3, 4), (11, 13)])

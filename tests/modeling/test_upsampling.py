@@ -38,18 +38,22 @@ def logits_of(masks, padded_size, image_size, output_size):
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("queries", [1, 2, 30])
 def test_winners_are_those_of_all_masks_at_full_size(kind, sizes, queries, monkeypatch):
-    monkeypatch.setattr(upsampling, "_LOGITS_AT_ONCE", 100)  # several pieces
+    monkeypatch.setitem(upsampling._LOGITS_AT_ONCE, "cpu", 100)  # several pieces
     masks = masks_of(kind, queries, sizes[0])
     found = UpsampledMasks(masks, *sizes[1:])
     wanted = logits_of(masks, *sizes[1:])
-    torch.testing.assert_close(found.everywhere(), wanted, rtol=0, atol=1e-12)
-    assert torch.equal(found.winners(), wanted.argmax(0))
+    torch.testing.assert_close(found.spread(found.everywhere()), wanted, rtol=0, atol=1e-12)
+    winners = found.winners()
+    assert torch.equal(found.spread(winners), wanted.argmax(0))
+    assert all(n <= min(size) for n, size in zip(winners.shape, zip(*sizes[2:])))
+    areas = wanted.argmax(0).flatten().bincount(minlength=queries)
+    assert torch.equal(found.areas(winners, queries), areas)
 
-    pixels = torch.ones(sizes[-1]).nonzero()
+    pixels = torch.ones_like(winners).nonzero()
     left = torch.rand(queries) < 0.5
     left[0] = True
     among = wanted.masked_fill(~left[:, None, None], float("-inf")).argmax(0)
-    assert torch.equal(found.winners_at(pixels, left).view(sizes[-1]), among)
+    assert torch.equal(found.spread(found.winners_at(pixels, left).view_as(winners)), among)
     assert found.winners_at(pixels[:0]).tolist() == []
 
 
