@@ -92,13 +92,13 @@ def peak_on_gpu(run: Callable[[], object]) -> int:
 
 def in_fresh_process(function: Callable, *arguments):
     """What `function` gives in a process of its own, where nothing has run before."""
-    method = multiprocessing.get_start_method()
+    method = multiprocessing.get_start_method(allow_none=True)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, spawn, _start_processes_by, (method,)) as pool:
         return pool.submit(function, *arguments).result()
 
 
-def _start_processes_by(method: str) -> None:
+def _start_processes_by(method: str | None) -> None:
     """A spawned process would spawn those that it starts, which takes seconds."""
     multiprocessing.set_start_method(method, force=True)
 

@@ -10,7 +10,7 @@ from detectron2.structures import Boxes, Instances
 
 from .augmentation import build_augmentations
 from .checks import check_listed_size
-from .images import check_same_size, read_image
+from .images import check_same_size, read_image, tensor_of
 from .panoptic_map import boxes_of_segments, number_segments, read_panoptic_png
 
 
@@ -80,7 +80,7 @@ class PanopticDatasetMapper:
             renumber[present + 1] = np.arange(1, len(present) + 1)
             segment_map = renumber[segment_map]
 
-        dataset_dict["image"] = _as_tensor(augmented.image)
+        dataset_dict["image"] = tensor_of(augmented.image)
         dataset_dict["instances"] = instances
         dataset_dict["segment_map"] = torch.from_numpy(segment_map.astype(np.int32))
         return dataset_dict
@@ -112,7 +112,7 @@ class InferenceDatasetMapper:
         dataset_dict = {k: dataset_dict[k] for k in _PASSED_ON if k in dataset_dict}
         augmented = T.AugInput(_read_checked(dataset_dict, self.image_format))
         self.augmentations(augmented)
-        dataset_dict["image"] = _as_tensor(augmented.image)
+        dataset_dict["image"] = tensor_of(augmented.image)
         return dataset_dict
 
 
@@ -126,11 +126,6 @@ def _read_checked(dataset_dict: dict, image_format: str) -> np.ndarray:
     check_listed_size(dataset_dict, image.shape[:2])
     dataset_dict["height"], dataset_dict["width"] = image.shape[:2]
     return image
-
-
-def _as_tensor(image: np.ndarray) -> torch.Tensor:
-    """(h, w, 3) -> (3, h, w); channels stay last in memory, where the model wants them."""
-    return torch.from_numpy(image.copy()).permute(2, 0, 1)
 
 
 def _as_bytes(numbers: np.ndarray) -> np.ndarray:

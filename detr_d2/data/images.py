@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import torch
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 
@@ -56,6 +57,11 @@ def read_rgb(path: str | os.PathLike, where: str = "") -> Image.Image:
         if turn is not None:
             image = image.transpose(turn)
         return _as_8_bits(image, _named(path, where)).convert("RGB")
+
+
+def tensor_of(image: np.ndarray) -> torch.Tensor:
+    """(H, W, 3) -> a copy, (3, H, W); channels stay last in memory, where the model wants them."""
+    return torch.from_numpy(image.copy()).permute(2, 0, 1)
 
 
 def read_image_size(path: str | os.PathLike, where: str = "") -> tuple[int, int]:

@@ -93,7 +93,7 @@ def only_in_json(where: str, segment_id: int) -> str:
 
 
 def boxes_of_segments(segment_map: np.ndarray, num_segments: int) -> tuple[np.ndarray, np.ndarray]:
-    """Tight boxes of the segments that have pixels, in one pass over the map.
+    """Tight boxes of the segments that have pixels, from the runs of equal pixels in each row.
 
     Args:
         segment_map: (H, W) integer, t + 1 at segment t.

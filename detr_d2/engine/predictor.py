@@ -8,6 +8,7 @@ from detectron2.modeling import build_model
 
 from ..checkpoint import Checkpointer
 from ..data.augmentation import build_augmentations
+from ..data.images import tensor_of
 from ..errors import UserError
 from .defaults import check_device
 
@@ -52,5 +53,4 @@ class Predictor:
             image = image[:, :, ::-1]
         augmented = T.AugInput(np.ascontiguousarray(image))
         self.augmentations(augmented)
-        tensor = torch.from_numpy(augmented.image.transpose(2, 0, 1).copy())
-        return {"image": tensor, "height": height, "width": width}
+        return {"image": tensor_of(augmented.image), "height": height, "width": width}

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import OrderedDict, deque
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import chain
 
 import numpy as np
@@ -30,9 +30,9 @@ class PanopticEvaluator(DatasetEvaluator):
     """PQ, SQ and RQ of `panoptic_seg`, of DETR's as of Panoptic FPN's.
 
     Every process compares its images, and writes what was found, in threads of its own while the
-    model goes on. `output_dir` gets `panoptic/`, the
-    predictions as PNGs named as those of the ground truth, `predictions.json` beside them (both
-    COCO's result format), and `panoptic_quality.json` with all the numbers.
+    model goes on. `output_dir` gets `panoptic/`, the predictions as PNGs named as those of the
+    ground truth, `predictions.json` beside them (both COCO's result format), and
+    `panoptic_quality.json` with all the numbers.
     """
 
     def __init__(self, dataset_name: str, output_dir: str):
@@ -55,10 +55,14 @@ class PanopticEvaluator(DatasetEvaluator):
             False: {c: id_ for id_, c in metadata.stuff_dataset_id_to_contiguous_id.items()},
         }
         self._threads = ThreadPoolExecutor(_THREADS)
+        self._pending = deque()
         self.reset()
 
     def reset(self) -> None:
-        self._pending = deque()
+        for job in self._pending:
+            job.cancel()
+        wait(self._pending)  # what has begun would write beside the results of what comes next
+        self._pending.clear()
         self._results = []
         self._annotations = []
 

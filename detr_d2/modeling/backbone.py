@@ -8,7 +8,7 @@ from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .resnet_blocks import BasicBlock, BottleneckBlock, Stem
+from .resnet_blocks import BasicBlock, BottleneckBlock, Stage, Stem
 
 _BLOCKS_PER_STAGE = {
     18: (2, 2, 2, 2),
@@ -56,15 +56,17 @@ def build_detr_resnet_backbone(cfg, input_shape: ShapeSpec) -> ResNet:
             norm=resnets.NORM,
             **_block_arguments(resnets, 2**index),
         )
-        for block in blocks:
-            block.is_first_of_stage = block is blocks[0]
-            if dilated and not block.is_first_of_stage:
+        if dilated:
+            for block in blocks[1:]:
                 _dilate(block)
         stages.append(blocks)
         in_channels = out_channels
-    return ResNet(
+    backbone = ResNet(
         stem, stages, out_features=resnets.OUT_FEATURES, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT
     )
+    for stage in backbone.stages:  # which ResNet has put together
+        stage.__class__ = Stage
+    return backbone
 
 
 @BACKBONE_REGISTRY.register()

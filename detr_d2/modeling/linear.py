@@ -14,8 +14,8 @@ class Linear(nn.Linear):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or x.dtype != torch.float32:
+        if x.device.type != "cpu" or x.dtype != torch.float32 or not x.numel():
             return super().forward(x)
-        row = x.reshape(1, 1, -1, self.in_features).permute(0, 3, 1, 2)
+        row = x.reshape(1, 1, -1, x.shape[-1]).permute(0, 3, 1, 2)
         row = F.conv2d(row, self.weight[:, :, None, None], self.bias)
         return row.permute(0, 2, 3, 1).reshape(*x.shape[:-1], self.out_features)

@@ -29,35 +29,25 @@ class FoldingConv2d(Conv2d):
 
     def forward(self, x: Tensor, added: Tensor | None = None, relu: bool = False) -> Tensor:
         """norm(conv(x)), plus `added`, which may be overwritten, and then perhaps the ReLU."""
-        if not self._norm_is_fixed() or self._is_differentiated(x):
+        if not self._norm_is_fixed() or self._is_differentiated(x, added):
             return _add_and_rectify(super().forward(x), added, relu)
         norm = self.norm
         scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
         weight = self.weight * scale[:, None, None, None]
         bias = norm.bias - norm.running_mean * scale
-        if _is_plain_float32(x) and _one_pass_works():
-            return self._in_one_pass(x, weight, bias, added, relu)
         geometry = (self.stride, self.padding, self.dilation, self.groups)
+        if _is_plain_float32(x) and _one_pass_works():
+            return _in_one_pass(x, weight, bias, *geometry, added, relu)
         return _add_and_rectify(F.conv2d(x, weight, bias, *geometry), added, relu)
-
-    def _in_one_pass(self, x, weight, bias, added, relu: bool) -> Tensor:
-        rest = (x, weight, bias, self.padding, self.stride, self.dilation, self.groups)
-        if added is None:
-            return torch.ops.mkldnn._convolution_pointwise(*rest, _RELU[relu] or "none", [], "")
-        sum_ = torch.ops.mkldnn._convolution_pointwise_.binary
-        return sum_(added, *rest, "add", 1.0, _RELU[relu], [], "")
 
     def _norm_is_fixed(self) -> bool:
         if isinstance(self.norm, (nn.BatchNorm2d, nn.SyncBatchNorm)):
             return not self.norm.training
         return isinstance(self.norm, FrozenBatchNorm2d)
 
-    def _is_differentiated(self, x: Tensor) -> bool:
-        tensors = (x, self.weight, self.norm.weight, self.norm.bias)
-        return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-
-
-_RELU = {True: "relu", False: None}
+    def _is_differentiated(self, x: Tensor, added: Tensor | None) -> bool:
+        tensors = (x, added, self.weight, self.norm.weight, self.norm.bias)
+        return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
 def _add_and_rectify(x: Tensor, added: Tensor | None, relu: bool) -> Tensor:
@@ -66,11 +56,25 @@ def _add_and_rectify(x: Tensor, added: Tensor | None, relu: bool) -> Tensor:
     return F.relu_(x) if relu else x
 
 
+def _in_one_pass(x, weight, bias, stride, padding, dilation, groups, added, relu: bool) -> Tensor:
+    """`_add_and_rectify` of the convolution, done by oneDNN; writes over `added`."""
+    convolution = (x, weight, bias, padding, stride, dilation, groups)
+    if added is None:
+        last = "relu" if relu else "none"
+        return torch.ops.mkldnn._convolution_pointwise(*convolution, last, [], "")
+    last = "relu" if relu else None
+    sum_ = torch.ops.mkldnn._convolution_pointwise_.binary
+    return sum_(added, *convolution, "add", 1.0, last, [], "")
+
+
 def _is_plain_float32(x: Tensor) -> bool:
     """A CPU's float32, neither cast nor traced on the way."""
     plain = x.device.type == "cpu" and x.dtype == torch.float32
-    traced = torch.jit.is_tracing() or torch.compiler.is_compiling()
-    return plain and not traced and not torch.is_autocast_enabled("cpu")
+    return plain and not _is_traced() and not torch.is_autocast_enabled("cpu")
+
+
+def _is_traced() -> bool:
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
 @functools.cache
@@ -79,41 +83,27 @@ def _one_pass_works() -> bool:
 
     It is what PyTorch's own compiler calls, and is not documented; so it is tried, once.
     """
-    conv = FoldingConv2d(8, 8, 3, padding=1)
-    x, added = torch.randn(2, 1, 8, 5, 5, generator=torch.Generator().manual_seed(0))
-    arguments = (x, conv.weight.detach(), conv.bias.detach())
+    numbers = torch.arange(2 * 8 * 9, dtype=torch.float32, device="cpu").sin()
+    x, added = numbers.view(2, 1, 8, 3, 3)
+    convolution = (x, numbers[:64].view(8, 8, 1, 1), numbers[:8], (1, 1), (0, 0), (1, 1), 1)
     try:
-        found = conv._in_one_pass(*arguments, added.clone(), True)
-        found = found, conv._in_one_pass(*arguments, None, False)
+        found = _in_one_pass(*convolution, added.clone(), True)
+        found = found, _in_one_pass(*convolution, None, False)
     except (AttributeError, NotImplementedError, RuntimeError, TypeError):
         return False
-    plain = F.conv2d(*arguments, padding=1)
+    plain = F.conv2d(*convolution)
     wanted = F.relu(plain + added), plain
     return all(torch.allclose(*pair, atol=1e-5) for pair in zip(found, wanted))
 
 
 class _Folding(nn.Module):
-    """What the parts share.
-
-    Attributes:
-        is_first_of_stage: others see what comes in as well.
-    """
-
-    is_first_of_stage = True
+    """What the parts share: their convolutions, made by Detectron2, get another `forward`."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         for module in self.children():
-            # Detectron2's blocks make their convolutions themselves. This one is the same with
-            # another `forward`.
             if isinstance(module, Conv2d):
                 module.__class__ = FoldingConv2d
-
-    def _shortcut_of(self, x: Tensor) -> Tensor:
-        """What the result is added to, and written over: a tensor that no one else sees."""
-        if self.shortcut is not None:
-            return self.shortcut(x)
-        return x.clone() if self.is_first_of_stage else x
 
 
 class Stem(_Folding, resnet.BasicStem):
@@ -124,13 +114,42 @@ class Stem(_Folding, resnet.BasicStem):
 class BasicBlock(_Folding, resnet.BasicBlock):
     """Of R18 and R34."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.conv2(self.conv1(x, relu=True), self._shortcut_of(x), relu=True)
+    def forward(self, x: Tensor, overwrite: bool = False) -> Tensor:
+        """`overwrite`: no one else needs x."""
+        return self.conv2(self.conv1(x, relu=True), _shortcut(self, x, overwrite), relu=True)
 
 
 class BottleneckBlock(_Folding, resnet.BottleneckBlock):
     """Of R50 and deeper."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, overwrite: bool = False) -> Tensor:
+        """`overwrite`: no one else needs x."""
         out = self.conv2(self.conv1(x, relu=True), relu=True)
-        return self.conv3(out, self._shortcut_of(x), relu=True)
+        return self.conv3(out, _shortcut(self, x, overwrite), relu=True)
+
+
+def _shortcut(block: nn.Module, x: Tensor, overwrite: bool) -> Tensor:
+    """What the block's result is added to, and may be written over."""
+    if block.shortcut is not None:
+        return block.shortcut(x)
+    return x if overwrite else x.clone()
+
+
+class Stage(nn.Sequential):
+    """Blocks of which each may write over the result of the one before.
+
+    The first may not, since what comes in is a result of the backbone as well; and none may where
+    hooks can have kept a result.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = _is_traced() or _has_hooks(self)
+        for number, block in enumerate(self):
+            x = block(x, overwrite=number > 0 and not kept)
+        return x
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return torch.nn.modules.module._has_any_global_hook() or any(
+        part._forward_hooks or part._forward_pre_hooks for part in module.modules()
+    )

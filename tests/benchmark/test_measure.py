@@ -128,8 +128,12 @@ def test_peak_memory_is_what_is_added():
     assert 120 * 2**20 < peak < 200 * 2**20
 
 
+def _start_method() -> str:
+    return multiprocessing.get_start_method()  # by its name: pickled, it would bring its context
+
+
 def test_a_fresh_process_starts_its_own_as_this_one_does():
-    assert in_fresh_process(multiprocessing.get_start_method) == multiprocessing.get_start_method()
+    assert in_fresh_process(_start_method) == _start_method()
 
 
 def test_phases_and_the_rest_are_the_whole():

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from threading import Event
+from threading import Event, Timer
 
 import numpy as np
 import pytest
@@ -88,8 +88,9 @@ def test_outputs_are_left_as_they_were(evaluate):
     assert infos == [CAR, ROAD]
 
 
-def test_a_map_may_change_once_it_was_given(evaluator_of, monkeypatch):
-    evaluator, seg, changed = evaluator_of(), torch.tensor(PREDICTION), Event()
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_a_map_may_change_once_it_was_given(evaluator_of, monkeypatch, dtype):
+    evaluator, seg, changed = evaluator_of(), torch.tensor(PREDICTION, dtype=dtype), Event()
     match = evaluator._truth.match
 
     def match_later(*arguments):
@@ -101,6 +102,28 @@ def test_a_map_may_change_once_it_was_given(evaluator_of, monkeypatch):
     seg.zero_()
     changed.set()
     assert evaluator.evaluate()["panoptic_seg"]["PQ"] == pytest.approx(82.5)
+
+
+def test_starting_anew_waits_for_what_has_begun(evaluator_of, monkeypatch, tmp_path):
+    evaluator, begun, go_on = evaluator_of(), Event(), Event()
+    match = evaluator._truth.match
+
+    def match_later(*arguments):
+        begun.set()
+        assert go_on.wait(60)
+        return match(*arguments)
+
+    monkeypatch.setattr(evaluator._truth, "match", match_later)
+    old = torch.tensor(PREDICTION) * 3
+    evaluator.process(INPUTS, [{"panoptic_seg": (old, [{**CAR, "id": 3}, {**ROAD, "id": 6}])}])
+    assert begun.wait(60)
+    Timer(0.2, go_on.set).start()
+    evaluator.reset()
+    assert go_on.is_set()
+    evaluator.process(INPUTS, [{"panoptic_seg": (torch.tensor(PREDICTION), [CAR, ROAD])}])
+    assert evaluator.evaluate()["panoptic_seg"]["PQ"] == pytest.approx(82.5)
+    written = read_panoptic_png(str(tmp_path / "out" / "panoptic" / "a.png"))
+    assert written.tolist() == PREDICTION
 
 
 def test_few_maps_wait_to_be_compared(evaluator_of):

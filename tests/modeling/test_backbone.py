@@ -229,6 +229,53 @@ def test_sums_and_relus_of_float32_are_part_of_the_convolution(depth, memory_for
         )
 
 
+def test_what_is_trained_alone_gets_its_gradient():
+    """A shortcut's convolution, while the one that adds to it is frozen."""
+    gradients = []
+    backbone = small_backbone("FrozenBN", 50).requires_grad_(False)
+    weight = backbone.res3[0].shortcut.weight.requires_grad_()
+    x = torch.randn(1, 3, 41, 53).double()
+    for dtype in (torch.float64, torch.float32):
+        backbone.to(dtype)(x.to(dtype))["res5"].mean().backward()
+        gradients.append(weight.grad.double())
+        weight.grad = None
+    largest = gradients[0].abs().max()
+    assert largest > 0
+    torch.testing.assert_close(gradients[1] / largest, gradients[0] / largest, rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def test_hooks_see_what_a_block_has_given():
+    backbone, kept = small_backbone("FrozenBN", 50).float(), []
+    x = torch.randn(1, 3, 41, 53)
+    wanted = backbone(x)
+    for stage in backbone.stages:
+        for block in stage:
+            block.register_forward_hook(lambda _, __, out: kept.append((out, out.clone())))
+    found = backbone(x)
+    assert len(kept) == 16 and all(torch.equal(*pair) for pair in kept)
+    assert all(torch.equal(found[name], wanted[name]) for name in STAGES)
+
+
+@torch.no_grad()
+def test_random_numbers_are_left_alone():
+    backbone, x = small_backbone("FrozenBN").float(), torch.randn(1, 3, 33, 40)
+    resnet_blocks._one_pass_works.cache_clear()
+    before = torch.get_rng_state()
+    backbone(x)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@torch.no_grad()
+def test_mixed_precision_and_compilation_go_the_plain_way():
+    backbone, x = small_backbone("FrozenBN").float(), torch.randn(1, 3, 33, 40)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert {feature.dtype for feature in backbone(x).values()} == {torch.bfloat16}
+    compiled = torch.compile(backbone, backend="eager", fullgraph=True)
+    for name, feature in compiled(x).items():
+        torch.testing.assert_close(feature, backbone(x)[name], rtol=1e-4, atol=1e-4)
+
+
 def test_a_pytorch_without_the_one_pass_convolution_does_without(monkeypatch):
     backbone, x = small_backbone("FrozenBN").float(), torch.randn(1, 3, 33, 40)
     with torch.no_grad():

@@ -7,7 +7,7 @@ from torch import nn
 from detr_d2.modeling.linear import Linear
 
 
-@pytest.mark.parametrize("shape", [(5,), (1, 5), (7, 5), (2, 7, 5), (3, 2, 7, 5)])
+@pytest.mark.parametrize("shape", [(5,), (1, 5), (7, 5), (2, 7, 5), (3, 2, 7, 5), (2, 0, 5)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_equals_the_product(shape, dtype):
     ours, x = Linear(5, 3).to(dtype), torch.randn(shape, dtype=dtype, requires_grad=True)
