@@ -44,13 +44,17 @@ class UpsampledMasks:
 
     def spread(self, values: Tensor) -> Tensor:
         """(..., h', w') of any dtype -> (..., *output_size)."""
+        if values.shape[-2:] == self.output_size:
+            return values  # no pixel is repeated
         rows, columns = (axis.repeats for axis in (self._rows, self._columns))
         return values.repeat_interleave(rows, -2).repeat_interleave(columns, -1)
 
     def areas(self, segments: Tensor, count: int) -> Tensor:
         """(h', w') int64 below `count` -> (count,) int64, pixels of the result."""
-        pixels = self._rows.repeats[:, None] * self._columns.repeats
-        return segments.flatten().bincount(pixels.flatten().double(), count).long()
+        pixels = None
+        if segments.shape != self.output_size:
+            pixels = (self._rows.repeats[:, None] * self._columns.repeats).flatten().double()
+        return segments.flatten().bincount(pixels, count).long()
 
     def everywhere(self) -> Tensor:
         """(K, h', w') logits."""
