@@ -29,13 +29,17 @@ _FLOPS_OF = {
         grad.shape, q.shape, k.shape, v.shape
     ),
 }
-# Convolutions with a sum and a ReLU. By name, since not every PyTorch has them.
+
+
+def _flops_of_convolution(x: Tensor, weight: Tensor, *_, out_val: Tensor) -> int:
+    return conv_flop_count(x.shape, weight.shape, out_val.shape)
+
+
+# Convolutions with a ReLU, and with a sum before it. By name: not every PyTorch has them.
 _FLOPS_OF_NAMED = {
-    "mkldnn::_convolution_pointwise": lambda x, weight, *_, out_val: conv_flop_count(
-        x.shape, weight.shape, out_val.shape
-    ),
-    "mkldnn::_convolution_pointwise_": lambda added, x, weight, *_, out_val: conv_flop_count(
-        x.shape, weight.shape, out_val.shape
+    "mkldnn::_convolution_pointwise": _flops_of_convolution,
+    "mkldnn::_convolution_pointwise_": lambda added, *rest, out_val: _flops_of_convolution(
+        *rest, out_val=out_val
     ),
 }
 

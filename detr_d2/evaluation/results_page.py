@@ -79,7 +79,7 @@ def _articles(
         files = (
             join_inside(image_root, name, panoptic_json),
             join_inside(truth.panoptic_root, result.file_name, panoptic_json),
-            join_inside(found_root, result.found_name, panoptic_json),
+            join_inside(found_root, result.found_name, found_root),
         )
         pictures, paths = _pictures(*files, result, metadata), {}
         for title, picture in pictures.items():

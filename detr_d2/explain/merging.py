@@ -52,11 +52,10 @@ def merging_steps(
     first, *others = removal_rounds(masks, united, small_segment_area, official_stuff_rule)
     winners = masks.spread(first.winners)
     steps = [MergingStep("argmax", winners, winners, [], _count(winners), 0)]
-    steps.append(_next(steps[-1], "stuff united", winners, united[winners], []))
+    steps.append(_next(steps[-1], "stuff united", winners, masks.spread(first.segments), []))
     left = first.left
     for round_ in others:
-        winners = masks.spread(round_.winners)
-        segments = united[winners]
+        winners, segments = map(masks.spread, (round_.winners, round_.segments))
         if not round_.left.any():
             winners = segments = torch.full_like(winners, -1)
         removed = (left & ~round_.left).nonzero()[:, 0].tolist()

@@ -104,11 +104,13 @@ class Round(NamedTuple):
     Attributes:
         left: (K,) bool, the queries that have not been removed.
         winners: (h', w') int64, the one of them that has each pixel; anything where none is left.
+        segments: (h', w') int64, its segment.
         areas: (K,) int64, pixels of the result of each segment, at the place of its first query.
     """
 
     left: Tensor
     winners: Tensor
+    segments: Tensor
     areas: Tensor
 
 
@@ -127,8 +129,9 @@ def removal_rounds(
     left = torch.ones_like(segment_of_query, dtype=torch.bool)
     winners = masks.winners()
     while True:
-        areas = masks.areas(segment_of_query[winners], len(left)) * left.any()
-        yield Round(left, winners, areas)
+        segments = segment_of_query[winners]
+        areas = masks.areas(segments) * left.any()
+        yield Round(left, winners, segments, areas)
         # The official code gives all pixels of a stuff class to its first query, then takes the
         # others, which are left with none, for small.
         area_of_query = areas if official_stuff_rule else areas[segment_of_query]
@@ -168,4 +171,4 @@ def _number_segments(
         {"id": id_, "category_id": label, "isthing": thing, "score": score, "area": area}
         for id_, (label, thing, score, area) in enumerate(zip(*map(Tensor.tolist, columns)), 1)
     ]
-    return ids[segment_of_query[last.winners]], segments_info
+    return ids[last.segments], segments_info

@@ -143,9 +143,10 @@ class Stage(nn.Sequential):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        kept = _is_traced() or _has_hooks(self)
+        # What is traced goes the plain way, which writes over nothing.
+        free = _is_traced() or not _has_hooks(self)
         for number, block in enumerate(self):
-            x = block(x, overwrite=number > 0 and not kept)
+            x = block(x, overwrite=free and number > 0)
         return x
 
 

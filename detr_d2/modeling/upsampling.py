@@ -49,12 +49,12 @@ class UpsampledMasks:
         rows, columns = (axis.repeats for axis in (self._rows, self._columns))
         return values.repeat_interleave(rows, -2).repeat_interleave(columns, -1)
 
-    def areas(self, segments: Tensor, count: int) -> Tensor:
-        """(h', w') int64 below `count` -> (count,) int64, pixels of the result."""
+    def areas(self, segments: Tensor) -> Tensor:
+        """(h', w') int64 below K -> (K,) int64, pixels of the result."""
         pixels = None
         if segments.shape != self.output_size:
             pixels = (self._rows.repeats[:, None] * self._columns.repeats).flatten().double()
-        return segments.flatten().bincount(pixels, count).long()
+        return segments.flatten().bincount(pixels, len(self.logits)).long()
 
     def everywhere(self) -> Tensor:
         """(K, h', w') logits."""
@@ -137,8 +137,8 @@ def _neighbours(old: int, padded: int, image: int, new: int, like: Tensor) -> _N
     places = ((pixels.double() + 0.5) * (old / padded) - 0.5).clamp(min=0)
     low = places.long()
     high = (low + 1).clamp(max=old - 1)
-    low, high, repeats = (t.to(like.device) for t in (low, high, repeats))
-    return _Neighbours(low, high, (places - low.cpu()).to(like), repeats)
+    weight = (places - low).to(like.dtype)
+    return _Neighbours(*(t.to(like.device) for t in (low, high, weight, repeats)))
 
 
 def _next_along(values: Tensor, axis: int) -> Tensor:

@@ -88,25 +88,9 @@ def test_outputs_are_left_as_they_were(evaluate):
     assert infos == [CAR, ROAD]
 
 
-@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
-def test_a_map_may_change_once_it_was_given(evaluator_of, monkeypatch, dtype):
-    evaluator, seg, changed = evaluator_of(), torch.tensor(PREDICTION, dtype=dtype), Event()
-    match = evaluator._truth.match
-
-    def match_later(*arguments):
-        assert changed.wait(60)
-        return match(*arguments)
-
-    monkeypatch.setattr(evaluator._truth, "match", match_later)
-    evaluator.process(INPUTS, [{"panoptic_seg": (seg, [CAR, ROAD])}])
-    seg.zero_()
-    changed.set()
-    assert evaluator.evaluate()["panoptic_seg"]["PQ"] == pytest.approx(82.5)
-
-
-def test_starting_anew_waits_for_what_has_begun(evaluator_of, monkeypatch, tmp_path):
-    evaluator, begun, go_on = evaluator_of(), Event(), Event()
-    match = evaluator._truth.match
+def hold(evaluator, monkeypatch) -> tuple[Event, Event]:
+    """Let comparing wait; gives what says that it has begun, and what lets it go on."""
+    begun, go_on, match = Event(), Event(), evaluator._truth.match
 
     def match_later(*arguments):
         begun.set()
@@ -114,6 +98,22 @@ def test_starting_anew_waits_for_what_has_begun(evaluator_of, monkeypatch, tmp_p
         return match(*arguments)
 
     monkeypatch.setattr(evaluator._truth, "match", match_later)
+    return begun, go_on
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_a_map_may_change_once_it_was_given(evaluator_of, monkeypatch, dtype):
+    evaluator, seg = evaluator_of(), torch.tensor(PREDICTION, dtype=dtype)
+    _, changed = hold(evaluator, monkeypatch)
+    evaluator.process(INPUTS, [{"panoptic_seg": (seg, [CAR, ROAD])}])
+    seg.zero_()
+    changed.set()
+    assert evaluator.evaluate()["panoptic_seg"]["PQ"] == pytest.approx(82.5)
+
+
+def test_starting_anew_waits_for_what_has_begun(evaluator_of, monkeypatch, tmp_path):
+    evaluator = evaluator_of()
+    begun, go_on = hold(evaluator, monkeypatch)
     old = torch.tensor(PREDICTION) * 3
     evaluator.process(INPUTS, [{"panoptic_seg": (old, [{**CAR, "id": 3}, {**ROAD, "id": 6}])}])
     assert begun.wait(60)

@@ -47,7 +47,7 @@ def test_winners_are_those_of_all_masks_at_full_size(kind, sizes, queries, monke
     assert torch.equal(found.spread(winners), wanted.argmax(0))
     assert all(n <= min(size) for n, size in zip(winners.shape, zip(*sizes[2:])))
     areas = wanted.argmax(0).flatten().bincount(minlength=queries)
-    assert torch.equal(found.areas(winners, queries), areas)
+    assert torch.equal(found.areas(winners), areas)
 
     pixels = torch.ones_like(winners).nonzero()
     left = torch.rand(queries) < 0.5
