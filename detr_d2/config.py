@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 def add_detr_config(cfg: CfgNode) -> None:
     """Add `MODEL.DETR`, and DETR's keys of `DATASETS`, `INPUT`, `SOLVER` and `TEST`, to `cfg`."""
     _add_model(cfg)
+    _add_learning_fast(cfg)
     _add_panoptic(cfg)
     _add_criterion(cfg)
     _add_data(cfg)
@@ -45,6 +46,26 @@ def _add_model(cfg: CfgNode) -> None:
     detr.DIM_FEEDFORWARD = 2048  # channels between the two linear layers of a block
     detr.DROPOUT = 0.1  # probability
     detr.PRE_NORM = False  # True: LayerNorm before attention and feed-forward, not after
+
+
+def _add_learning_fast(cfg: CfgNode) -> None:
+    """What TRANSFORMER ProposalTransformer and MASK_HEAD RefinedMaskHead have beside DETR's."""
+    detr = cfg.MODEL.DETR
+    detr.PYRAMID_CHANNELS = 64  # p, of the pyramid's maps and of what reads them; a multiple of 8
+    detr.REGION_RESOLUTION = 7  # points along a box's side, at which a decoder layer sees it
+
+    detr.PROPOSALS = CfgNode()
+    # The IoU from which on two proposed boxes are taken for one.
+    detr.PROPOSALS.NMS_THRESHOLD = 0.7
+    # Further queries an image in training, each from a cell of a thing, one-to-many, and how many
+    # of them are trained on a mask.
+    detr.PROPOSALS.FURTHER_QUERIES = 16
+    detr.PROPOSALS.FURTHER_MASKS = 4
+
+    detr.WINDOW_RESOLUTION = 14  # points along the side of a thing's window
+    # Pixels of the network's input a mask logit at inference: 1, 2 or 4.
+    detr.MASK_STRIDE = 4
+    detr.SEMANTIC_WEIGHT = 1.0  # of the loss of the semantic map
 
 
 def _add_panoptic(cfg: CfgNode) -> None:

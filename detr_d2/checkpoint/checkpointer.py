@@ -20,6 +20,7 @@ from .classes import (
     take_rows,
 )
 from .formats import ABOUT, About, Checkpoint, read_checkpoint, record
+from .names import below_a_pyramid
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +98,7 @@ class Checkpointer(DetectionCheckpointer):
         source: Checkpoint = checkpoint.pop("model")
         model = self.model.state_dict()
         weights = fit_class_head(source, model, classes_of_dataset(self.dataset))
+        weights = below_a_pyramid(weights, model)
         fitted = report.fit(weights, model)
         if not fitted.weights:
             raise UserError(

@@ -63,6 +63,23 @@ def add_prefix(weights: Weights, prefix: str, but_not: Iterable[str]) -> Weights
     return {n if n.startswith(but_not) else prefix + n: tensor for n, tensor in weights.items()}
 
 
+_BOTTOM_UP = "backbone.bottom_up."
+
+
+def below_a_pyramid(weights: Weights, model: Iterable[str]) -> Weights:
+    """Rename a ResNet's weights to where a feature pyramid has them, if the model has one.
+
+    Args:
+        model: the names of the model's weights.
+    """
+    if not any(name.startswith(_BOTTOM_UP) for name in model):
+        return weights
+    return {
+        re.sub(r"^backbone\.(?=stem\.|res\d\.)", _BOTTOM_UP, name): tensor
+        for name, tensor in weights.items()
+    }
+
+
 def _prefixed(table: Table, theirs: str, ours: str) -> Table:
     return tuple((theirs + a, ours + b) for a, b in table)
 

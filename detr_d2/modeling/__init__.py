@@ -1,4 +1,11 @@
-from . import backbone, mask_head, position_encoding, transformer
+from . import (
+    backbone,
+    mask_head,
+    position_encoding,
+    proposal_transformer,
+    refined_mask_head,
+    transformer,
+)
 from .meta_arch import DETR, PanopticDETR, UnifiedPanopticFPN
 from .registries import (
     ATTENTION_MAP_REGISTRY,
@@ -18,5 +25,7 @@ __all__ = [
     "backbone",
     "mask_head",
     "position_encoding",
+    "proposal_transformer",
+    "refined_mask_head",
     "transformer",
 ]

@@ -88,11 +88,14 @@ class SetCriterion(nn.Module):
         self.register_buffer("weight_of_class", weights, persistent=False)
 
     @staticmethod
-    def arguments_from(detr) -> dict:
-        """The constructor's arguments from the node `MODEL.DETR`."""
+    def arguments_from(detr, fixed_classes: tuple[int, ...] = ()) -> dict:
+        """The constructor's arguments from the node `MODEL.DETR`; `fixed_classes` of the matcher."""
         return {
             "matcher": HungarianMatcher(
-                cost_class=detr.COST_CLASS, cost_l1=detr.COST_L1, cost_giou=detr.COST_GIOU
+                cost_class=detr.COST_CLASS,
+                cost_l1=detr.COST_L1,
+                cost_giou=detr.COST_GIOU,
+                fixed_classes=fixed_classes,
             ),
             "num_classes": detr.NUM_CLASSES,
             "no_object_weight": detr.NO_OBJECT_WEIGHT,
@@ -121,6 +124,7 @@ class SetCriterion(nn.Module):
         target_boxes = torch.cat([t.boxes for t in targets])
         target_classes = self.target_classes(logits, targets, matches)
         num_boxes = number_of_targets(targets, logits.device)
+        fixed = len(self.matcher.fixed_classes)
 
         losses = {}
         last = len(logits) - 1
@@ -129,13 +133,42 @@ class SetCriterion(nn.Module):
             matched = boxes[layer, matches.images, matches.queries[layer]]
             wanted = target_boxes[matches.targets[layer]]
             losses["loss_ce" + suffix] = self.class_weight * F.cross_entropy(
-                logits[layer].flatten(0, 1), target_classes[layer].flatten(), self.weight_of_class
+                logits[layer, :, fixed:].flatten(0, 1),
+                target_classes[layer, :, fixed:].flatten(),
+                self.weight_of_class,
             )
+            if fixed:
+                # Whether their class is there is as often yes as no: no-object weighs 1.
+                losses["loss_ce_fixed" + suffix] = self.class_weight * F.cross_entropy(
+                    logits[layer, :, :fixed].flatten(0, 1),
+                    target_classes[layer, :, :fixed].flatten(),
+                )
             losses["loss_bbox" + suffix] = self.l1_weight * box_l1_loss(matched, wanted) / num_boxes
             losses["loss_giou" + suffix] = (
                 self.giou_weight * box_giou_loss(matched, wanted) / num_boxes
             )
         return losses
+
+    def pair_losses(
+        self, logits: Tensor, boxes: Tensor, labels: Tensor, target_boxes: Tensor
+    ) -> dict[str, Tensor]:
+        """Class and box losses of P pairs beside the matched ones, of L decoder layers.
+
+        Args:
+            logits: (L, P, C + 1).
+            boxes: (L, P, 4), relative (cx, cy, w, h).
+            labels: (P,) int64.
+            target_boxes: (P, 4).
+        """
+        layers, number = logits.shape[:2]
+        labels, target_boxes = labels.repeat(layers), target_boxes.repeat(layers, 1)
+        boxes, number = boxes.flatten(0, 1), max(1, number)
+        cross_entropy = F.cross_entropy(logits.flatten(0, 1), labels, reduction="sum")
+        return {
+            "loss_ce_further": self.class_weight * cross_entropy / number,
+            "loss_bbox_further": self.l1_weight * box_l1_loss(boxes, target_boxes) / number,
+            "loss_giou_further": self.giou_weight * box_giou_loss(boxes, target_boxes) / number,
+        }
 
     def mask_losses(
         self, mask_logits: Tensor, targets: list[Targets], matches: Matches, size: tuple[int, int]
@@ -167,6 +200,25 @@ class SetCriterion(nn.Module):
         return {
             "loss_mask": self.mask_weight * focal / num_masks,
             "loss_dice": self.dice_weight * dice / num_masks,
+        }
+
+    def mask_losses_at(self, logits: Tensor, masks: Tensor, window: bool) -> dict[str, Tensor]:
+        """Sums over K masks at the resolution of their logits.
+
+        Args:
+            logits: (K, h, w).
+            masks: (K, h, w) of 0 and 1.
+            window: the mask of a thing in its window, about half of it; focal loss, which is for
+                small parts of large images, is cross-entropy then.
+        """
+        if window:
+            pixels = F.binary_cross_entropy_with_logits(logits, masks, reduction="none")
+            pixels = pixels.flatten(1).mean(1).sum() * 0.1
+        else:
+            pixels = focal_loss(logits, masks, self.focal_alpha, self.focal_gamma)
+        return {
+            "loss_mask": self.mask_weight * pixels,
+            "loss_dice": self.dice_weight * dice_loss(logits, masks),
         }
 
     def _mask_losses_of_one(self, logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,8 @@ Both modules work on *packed* queries: K queries in all, those of image 0 first,
 image 1, and so on. So they run on matched or kept queries alone, whatever their number an image.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from detectron2.config import configurable
@@ -11,7 +13,32 @@ from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
 from ..errors import UserError
+from .precision import at_least_float32
 from .registries import ATTENTION_MAP_REGISTRY, MASK_HEAD_REGISTRY
+from .transformer import Decoded
+
+
+@dataclass(frozen=True)
+class MaskQueries:
+    """What a mask head may want to know of K packed queries beside their attention maps.
+
+    Attributes:
+        images: (K,) int64, ascending.
+        embeddings: (K, d), rows of the last decoder layer's output.
+        boxes: (K, 4), predicted, relative (cx, cy, w, h); no gradient.
+        probabilities: (K, C), of the classes, no-object aside, sum 1; no gradient.
+        decoded: what the transformer gives, of all images.
+        sizes: (B, 2), width and height of the images without padding, pixels.
+        padded_size: (H, W) of the batch, pixels.
+    """
+
+    images: Tensor
+    embeddings: Tensor
+    boxes: Tensor
+    probabilities: Tensor
+    decoded: Decoded
+    sizes: Tensor
+    padded_size: tuple[int, int]
 
 
 @ATTENTION_MAP_REGISTRY.register()
@@ -141,7 +168,12 @@ class MaskHeadSmallConv(nn.Module):
         }
 
     def forward(
-        self, projected: Tensor, maps: Tensor, counts: list[int], features: dict[str, Tensor]
+        self,
+        projected: Tensor,
+        maps: Tensor,
+        counts: list[int],
+        features: dict[str, Tensor],
+        queries: MaskQueries | None = None,
     ) -> Tensor:
         """
         Args:
@@ -150,6 +182,7 @@ class MaskHeadSmallConv(nn.Module):
             counts: queries of each image, B numbers that sum to K.
             features: Res4, Res3, Res2 under "res4", "res3", "res2": (B, C, H/16, W/16) to
                 (B, C, H/4, W/4).
+            queries: not needed here.
 
         Returns:
             (K, H/4, W/4), mask logits.
@@ -169,6 +202,19 @@ class MaskHeadSmallConv(nn.Module):
             x = conv_of_upsampled(x, conv.weight, of_image.shape[-2:])
             x = norm(x.add_(_repeat(of_image, counts))).relu_()
         return self.out_lay(x)[:, 0]
+
+    def losses(
+        self, arguments: tuple, targets: list, matches, criterion, size: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        """Weighted losses of the masks of matched queries.
+
+        Args:
+            arguments: of `forward`.
+            criterion: the model's `SetCriterion`.
+            size: (H, W) of the padded batch, pixels.
+        """
+        logits = at_least_float32(self(*arguments))
+        return criterion.mask_losses(logits, targets, matches, size)
 
 
 def _repeat(per_image: Tensor, counts: list[int]) -> Tensor:

@@ -11,6 +11,9 @@ from ..errors import UserError
 from .boxes import generalized_iou
 
 
+_FORBIDDEN = 1e6  # more than any pair costs
+
+
 @dataclass(frozen=True)
 class Targets:
     """Ground truth of one image with T segments.
@@ -78,7 +81,20 @@ def matching_cost(
 class HungarianMatcher:
     """Finds, for each image and decoder layer, the pairs of least total cost."""
 
-    def __init__(self, *, cost_class: float, cost_l1: float, cost_giou: float):
+    def __init__(
+        self,
+        *,
+        cost_class: float,
+        cost_l1: float,
+        cost_giou: float,
+        fixed_classes: tuple[int, ...] = (),
+    ):
+        """
+        Args:
+            fixed_classes: query i is for class i of these, if there are any, and its pair is the
+                segment of that class; the other queries and segments are matched by cost.
+        """
+        self.fixed_classes = fixed_classes
         if not (cost_class or cost_l1 or cost_giou):
             raise UserError("All matching costs are 0: set one of MODEL.DETR.COST_*.")
         self.costs = {"cost_class": cost_class, "cost_l1": cost_l1, "cost_giou": cost_giou}
@@ -102,6 +118,10 @@ class HungarianMatcher:
             **self.costs,
         )
         cost = cost.view(*logits.shape[:3], -1)
+        if self.fixed_classes:
+            cost[:, :, self._forbidden(torch.cat([t.labels for t in targets]), logits.shape[2])] = (
+                _FORBIDDEN
+            )
         # Finite where the predictions are. An image without segments has no cost to tell by.
         witness = logits.sum(-1, keepdim=True) + boxes.sum(-1, keepdim=True)
         # All layers and images travel to the CPU together: the device is waited for once.
@@ -113,9 +133,8 @@ class HungarianMatcher:
             )
         sizes = [len(t.labels) for t in targets]
         pairs = np.stack([_assign_images(layer.numpy(), sizes) for layer in cost], axis=1)
-        counts = [min(size, logits.shape[2]) for size in sizes]
-        images = np.repeat(np.arange(len(sizes)), counts)
-        queries, columns = pairs
+        (images, *_), queries, columns = pairs
+        counts = np.bincount(images, minlength=len(sizes)).tolist()
         of_last = cost[-1].numpy()[images, queries[-1], columns[-1]]
 
         images, queries, columns = (
@@ -127,13 +146,25 @@ class HungarianMatcher:
             images[0], queries, columns, counts, float(of_last.mean()) if len(of_last) else 0.0
         )
 
+    def _forbidden(self, labels: Tensor, num_queries: int) -> Tensor:
+        """(N, sum of T_b) bool, True where a fixed class keeps a query and a segment apart."""
+        fixed = torch.tensor(self.fixed_classes, device=labels.device)
+        own = fixed[:, None] == labels
+        others = own.any(0).expand(num_queries - len(fixed), -1)
+        return torch.cat((~own, others))
+
 
 def _assign_images(cost: np.ndarray, sizes: list[int]) -> np.ndarray:
-    """(B, N, sum of T_b) costs of one layer -> (2, P): queries and, batch-wide, segments."""
+    """(B, N, sum of T_b) costs of one layer -> (3, P): images, queries and, batch-wide, segments.
+
+    Least cost has as few forbidden pairs as there can be, in every layer the same number.
+    """
     pairs = []
     start = 0
     for image, size in enumerate(sizes):
         queries, segments = linear_sum_assignment(cost[image, :, start : start + size])
-        pairs.append((queries, segments + start))
+        segments = segments + start
+        allowed = cost[image, queries, segments] < _FORBIDDEN
+        pairs.append((np.full(allowed.sum(), image), queries[allowed], segments[allowed]))
         start += size
     return np.concatenate(pairs, axis=1)

@@ -3,22 +3,73 @@
 Positions are added to queries and keys, never to values, in every attention of every layer.
 """
 
+from dataclasses import dataclass
+
 import torch
 from detectron2.config import configurable
 from torch import Tensor, nn
 
 from .linear import Linear
+from .matcher import Matches, Targets
 from .registries import TRANSFORMER_REGISTRY
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a transformer may want to know of a batch of B images beside the projected Res5.
+
+    Attributes:
+        features: the backbone's maps by name, (B, C, H/4, W/4) to (B, C, H/32, W/32).
+        sizes: (B, 2), width and height of the images without padding, pixels.
+        class_head: (..., d) -> (..., C + 1), the model's own.
+        box_head: (..., d) -> (..., 4), the model's own.
+        targets: of the B images, in training alone; otherwise None.
+    """
+
+    features: dict[str, Tensor]
+    sizes: Tensor
+    class_head: nn.Module
+    box_head: nn.Module
+    targets: list[Targets] | None
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What a transformer makes of the image and the queries.
+
+    Attributes:
+        hs: (L, B, N, d), the outputs of the decoder's L layers (or of the last, L = 1).
+        memory: (B, d, h, w), the encoded image.
+    """
+
+    hs: Tensor
+    memory: Tensor
+
+    def of_images(self, images: slice) -> "Decoded":
+        """The same for some images of the batch."""
+        return Decoded(self.hs[:, images], self.memory[images])
+
+    def own(self, of_queries: Tensor) -> Tensor:
+        """(L, B, N, ...) -> the same for the queries that are matched and give results: all."""
+        return of_queries
+
+    def with_further(self, matches: Matches) -> Matches:
+        """The pairs whose masks are trained, given those of the matched queries: no others."""
+        return matches
 
 
 @TRANSFORMER_REGISTRY.register()
 class Transformer(nn.Module):
     """Encode the image, then decode N object queries from it in parallel."""
 
+    # The classes that have a query of their own, in the order of these queries.
+    fixed_classes: tuple[int, ...] = ()
+
     @configurable
     def __init__(
         self,
         *,
+        num_queries: int,
         d_model: int,
         num_heads: int,
         num_encoder_layers: int,
@@ -29,6 +80,7 @@ class Transformer(nn.Module):
     ):
         """
         Args:
+            num_queries: N, which the model has to learn a position for.
             d_model: d, channels of every token.
             num_heads: M.
             dim_feedforward: channels between the two linear layers of each block.
@@ -36,6 +88,7 @@ class Transformer(nn.Module):
             pre_norm: LayerNorm before each attention and feed-forward, instead of after.
         """
         super().__init__()
+        self.num_learned = num_queries
         layer = (d_model, num_heads, dim_feedforward, dropout, pre_norm)
         self.encoder = TransformerEncoder(
             [TransformerEncoderLayer(*layer) for _ in range(num_encoder_layers)],
@@ -51,9 +104,10 @@ class Transformer(nn.Module):
                 nn.init.xavier_uniform_(parameter)
 
     @classmethod
-    def from_config(cls, cfg):
+    def from_config(cls, cfg, backbone_shape):
         detr = cfg.MODEL.DETR
         return {
+            "num_queries": detr.NUM_OBJECT_QUERIES,
             "d_model": detr.HIDDEN_DIM,
             "num_heads": detr.NHEADS,
             "num_encoder_layers": detr.ENC_LAYERS,
@@ -65,33 +119,54 @@ class Transformer(nn.Module):
 
     def forward(
         self,
-        features: Tensor,
+        projected: Tensor,
         padding_mask: Tensor | None,
         query_embed: Tensor,
         positions: Tensor,
         all_layers: bool = True,
-    ) -> tuple[Tensor, Tensor]:
+        scene: Scene | None = None,
+    ) -> Decoded:
         """
         Args:
-            features: (B, d, h, w), the projected Res5.
+            projected: (B, d, h, w), Res5 after the 1x1 projection.
             padding_mask: (B, h, w) bool, True at padding; None where there is none.
             query_embed: (N, d), the learned object queries.
             positions: (B, d, h, w).
             all_layers: False gives the output of the last decoder layer alone.
-
-        Returns:
-            hs: (L, B, N, d), the outputs of the decoder's L layers (or of the last, L = 1).
-            memory: (B, d, h, w), the encoded image.
+            scene: not needed here.
         """
-        batch, _, h, w = features.shape
-        tokens = features.flatten(2).transpose(1, 2)
-        positions = positions.flatten(2).transpose(1, 2)
-        padding = None if padding_mask is None else padding_mask.flatten(1)
-        queries = query_embed[None].expand(batch, -1, -1)
-
+        tokens, positions, padding = self.as_tokens(projected, positions, padding_mask)
+        queries = query_embed[None].expand(len(tokens), -1, -1)
         memory = self.encoder(tokens, positions, padding)
         hs = self.decoder(queries, memory, positions, padding, all_layers)
-        return hs, memory.transpose(1, 2).unflatten(2, (h, w))
+        return Decoded(hs, memory.transpose(1, 2).unflatten(2, projected.shape[-2:]))
+
+    @staticmethod
+    def as_tokens(projected: Tensor, positions: Tensor, padding_mask: Tensor | None):
+        """Maps (B, d, h, w) -> tokens (B, hw, d), and (B, h, w) -> (B, hw) or None."""
+        padding = None if padding_mask is None else padding_mask.flatten(1)
+        return projected.flatten(2).transpose(1, 2), positions.flatten(2).transpose(1, 2), padding
+
+    def read(self, logits: Tensor, deltas: Tensor, decoded: Decoded) -> tuple[Tensor, Tensor]:
+        """What the outputs of the model's class and box layers mean.
+
+        Args:
+            logits: (L, B, N, C + 1), `class_embed` of `decoded.hs`.
+            deltas: (L, B, N, 4), `bbox_embed` of `decoded.hs`.
+
+        Returns:
+            Class logits, and relative boxes (cx, cy, w, h).
+        """
+        return logits, deltas.sigmoid()
+
+    def losses(self, logits, boxes, decoded: Decoded, scene: Scene, criterion) -> dict[str, Tensor]:
+        """Weighted losses of what the transformer has beside DETR's queries: none here.
+
+        Args:
+            logits, boxes: as `read` returns them.
+            criterion: the model's `SetCriterion`.
+        """
+        return {}
 
 
 class TransformerEncoder(nn.Module):
@@ -155,9 +230,11 @@ class _Layer(nn.Module):
             return x + self.dropout(block(norm(x)))
         return norm(x + self.dropout(block(x)))
 
-    def self_attention(self, x: Tensor, positions: Tensor, padding: Tensor | None) -> Tensor:
+    def self_attention(
+        self, x: Tensor, positions: Tensor, padding: Tensor | None, mask: Tensor | None = None
+    ) -> Tensor:
         keys = x + positions
-        return _attend(self.self_attn, keys, keys, x, padding)
+        return _attend(self.self_attn, keys, keys, x, padding, mask)
 
     def feed_forward(self, x: Tensor) -> Tensor:
         return self.linear2(self.dropout(self.linear1(x).relu_()))
@@ -185,17 +262,31 @@ class TransformerDecoderLayer(_Layer):
         memory: Tensor,
         memory_keys: Tensor,
         padding: Tensor | None,
+        region: Tensor | float = 0.0,
+        mask: Tensor | None = None,
     ) -> Tensor:
-        """(B, N, d) -> (B, N, d); `memory_keys` is `memory` with its positions added."""
-        target = self.residual(target, self.norm1, lambda x: self.self_attention(x, queries, None))
+        """(B, N, d) -> (B, N, d).
+
+        Args:
+            memory_keys: `memory` with its positions added.
+            region: (B, N, d), added to what each query sees in the memory.
+            mask: (N, N) bool, True where a query may not look at another.
+        """
+        target = self.residual(
+            target, self.norm1, lambda x: self.self_attention(x, queries, None, mask)
+        )
         target = self.residual(
             target,
             self.norm2,
-            lambda x: _attend(self.multihead_attn, x + queries, memory_keys, memory, padding),
+            lambda x: (
+                _attend(self.multihead_attn, x + queries, memory_keys, memory, padding) + region
+            ),
         )
         return self.residual(target, self.norm3, self.feed_forward)
 
 
-def _attend(attention, queries, keys, values, padding: Tensor | None) -> Tensor:
+def _attend(attention, queries, keys, values, padding: Tensor | None, mask=None) -> Tensor:
     # Without the weights, PyTorch takes its fused attention.
-    return attention(queries, keys, values, key_padding_mask=padding, need_weights=False)[0]
+    return attention(
+        queries, keys, values, key_padding_mask=padding, need_weights=False, attn_mask=mask
+    )[0]

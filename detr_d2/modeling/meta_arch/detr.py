@@ -1,6 +1,6 @@
 """DETR: an image goes in, N boxes with classes come out. [DETR 3]"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -18,6 +18,7 @@ from ..matcher import Matches, Targets
 from ..postprocessing import classify, instances_from_queries
 from ..precision import at_least_float32
 from ..registries import POSITION_ENCODING_REGISTRY, TRANSFORMER_REGISTRY
+from ..transformer import Decoded, Scene
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,30 @@ class Encoded:
         features: the backbone's maps by name, (B, C, H/4, W/4) to (B, C, H/32, W/32).
         padding_mask: (B, H/32, W/32) bool, True at padding; None where there is none.
         projected: (B, d, H/32, W/32), Res5 after the 1x1 projection.
-        memory: (B, d, H/32, W/32), the encoder's output.
-        hs: (L, B, N, d), the outputs of the decoder's layers.
+        decoded: what the transformer gives.
+        logits, boxes: (L, B, N, C + 1) and (L, B, N, 4), what is predicted from `hs`.
+        scene: what the transformer was told.
+        padded_size: (H, W) of the batch, pixels.
     """
 
     features: dict[str, Tensor]
     padding_mask: Tensor | None
     projected: Tensor
-    memory: Tensor
-    hs: Tensor
+    decoded: Decoded
+    logits: Tensor
+    boxes: Tensor
+    scene: Scene
+    padded_size: tuple[int, int]
+
+    @property
+    def memory(self) -> Tensor:
+        """(B, d, H/32, W/32), the encoder's output."""
+        return self.decoded.memory
+
+    @property
+    def hs(self) -> Tensor:
+        """(L, B, N, d), the outputs of the decoder's layers."""
+        return self.decoded.hs
 
     def of_images(self, images: slice) -> "Encoded":
         """The same for some images of the batch."""
@@ -45,8 +61,11 @@ class Encoded:
             {name: feature[images] for name, feature in self.features.items()},
             None if mask is None else mask[images],
             self.projected[images],
-            self.memory[images],
-            self.hs[:, images],
+            self.decoded.of_images(images),
+            self.logits[:, images],
+            self.boxes[:, images],
+            replace(self.scene, sizes=self.scene.sizes[images]),
+            self.padded_size,
         )
 
 
@@ -98,13 +117,17 @@ class DETR(nn.Module):
     @classmethod
     def from_config(cls, cfg):
         detr = cfg.MODEL.DETR
+        backbone = build_backbone(cfg)
+        transformer = TRANSFORMER_REGISTRY.get(detr.TRANSFORMER)(cfg, backbone.output_shape())
         return {
-            "backbone": build_backbone(cfg),
+            "backbone": backbone,
             "position_encoding": POSITION_ENCODING_REGISTRY.get(detr.POSITION_ENCODING)(cfg),
-            "transformer": TRANSFORMER_REGISTRY.get(detr.TRANSFORMER)(cfg),
-            "criterion": SetCriterion(**SetCriterion.arguments_from(detr)),
+            "transformer": transformer,
+            "criterion": SetCriterion(
+                **SetCriterion.arguments_from(detr, transformer.fixed_classes)
+            ),
             "num_classes": detr.NUM_CLASSES,
-            "num_queries": detr.NUM_OBJECT_QUERIES,
+            "num_queries": transformer.num_learned,
             "d_model": detr.HIDDEN_DIM,
             "deep_supervision": detr.DEEP_SUPERVISION,
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
@@ -146,8 +169,15 @@ class DETR(nn.Module):
         images.tensor = images.tensor.contiguous(memory_format=torch.channels_last)
         return images
 
-    def encode(self, images: ImageList, all_layers: bool) -> Encoded:
-        """Backbone, projection and transformer. `all_layers`: see `Transformer.forward`."""
+    def encode(
+        self, images: ImageList, all_layers: bool, targets: list[Targets] | None = None
+    ) -> Encoded:
+        """Backbone, projection, transformer, and what is predicted from it.
+
+        Args:
+            all_layers: see `Transformer.forward`.
+            targets: in training.
+        """
         features = self.backbone(images.tensor)
         res5 = features["res5"]
         mask = padding_mask_of(images.image_sizes, images.tensor.shape[-2:], self.device)
@@ -157,31 +187,48 @@ class DETR(nn.Module):
             everywhere if mask is None else mask, self.query_embed.weight.dtype
         )
         projected = self.input_proj(res5)
-        hs, memory = self.transformer(
-            projected, mask, self.query_embed.weight, positions, all_layers
+        sizes = self.pixel_mean.new_tensor([(w, h) for h, w in images.image_sizes])
+        scene = Scene(features, sizes, self.class_embed, self.bbox_embed, targets)
+        decoded = self.transformer(
+            projected, mask, self.query_embed.weight, positions, all_layers, scene
         )
-        return Encoded(features, mask, projected, memory, hs)
+        logits, boxes = self.predict(decoded)
+        size = tuple(images.tensor.shape[-2:])
+        return Encoded(features, mask, projected, decoded, logits, boxes, scene, size)
 
-    def predict(self, hs: Tensor) -> tuple[Tensor, Tensor]:
-        """(L, B, N, d) -> logits (L, B, N, C + 1), relative (cx, cy, w, h) (L, B, N, 4).
+    def predict(self, decoded: Decoded) -> tuple[Tensor, Tensor]:
+        """`hs` (L, B, N, d) -> logits (L, B, N, C + 1), relative (cx, cy, w, h) (L, B, N, 4).
 
         Matching, losses and scores are computed from them, so mixed precision ends here: in
         bfloat16 a coordinate would have two or three digits. These layers are small.
         """
+        hs = decoded.hs
         with torch.autocast(hs.device.type, enabled=False):
             hs = hs.to(self.query_embed.weight.dtype)
-            logits, boxes = self.class_embed(hs), self.bbox_embed(hs)
-        return at_least_float32(logits), at_least_float32(boxes).sigmoid()
+            logits, deltas = self.class_embed(hs), self.bbox_embed(hs)
+        return self.transformer.read(at_least_float32(logits), at_least_float32(deltas), decoded)
 
     def losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
-        encoded = self.encode(self.preprocess(batched_inputs), self.deep_supervision)
-        logits, boxes = self.predict(encoded.hs)
-        targets = self.targets(batched_inputs)
-        matches = self.match(logits, boxes, targets)
-        return self.criterion.set_losses(logits, boxes, targets, matches)
+        images, targets = self.preprocess(batched_inputs), self.targets(batched_inputs)
+        encoded = self.encode(images, self.deep_supervision, targets)
+        return self.set_losses(encoded, targets, self.match(encoded, targets))
 
-    def match(self, logits: Tensor, boxes: Tensor, targets: list[Targets]) -> Matches:
+    def set_losses(
+        self, encoded: Encoded, targets: list[Targets], matches: Matches
+    ) -> dict[str, Tensor]:
+        """Of classes and boxes, and of what the transformer has beside."""
+        decoded, logits, boxes = encoded.decoded, encoded.logits, encoded.boxes
+        losses = self.criterion.set_losses(
+            decoded.own(logits), decoded.own(boxes), targets, matches
+        )
+        losses.update(
+            self.transformer.losses(logits, boxes, decoded, encoded.scene, self.criterion)
+        )
+        return losses
+
+    def match(self, encoded: Encoded, targets: list[Targets]) -> Matches:
         """Match, and send what is not optimised to the event storage: never into the total."""
+        logits, boxes = map(encoded.decoded.own, (encoded.logits, encoded.boxes))
         matches = self.criterion.matcher(logits, boxes, targets)
         diagnostics = self.criterion.diagnostics(logits[-1], targets, matches)
         get_event_storage().put_scalars(**diagnostics)
@@ -214,10 +261,11 @@ class DETR(nn.Module):
 
     def infer(self, images: ImageList, output_sizes: list[tuple[int, int]]) -> list[dict]:
         encoded = self.encode(images, all_layers=False)
-        logits, boxes = self.predict(encoded.hs[-1])
         return [
             {"instances": instances_from_queries(image_boxes, *classify(image_logits), size)}
-            for image_boxes, image_logits, size in zip(boxes, logits, output_sizes)
+            for image_boxes, image_logits, size in zip(
+                encoded.boxes[-1], encoded.logits[-1], output_sizes
+            )
         ]
 
 

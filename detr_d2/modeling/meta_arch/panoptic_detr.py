@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ...classes import panoptic_classes
 from ...errors import UserError
+from ..mask_head import MaskQueries
 from ..matcher import Targets
 from ..postprocessing import (
     classify,
@@ -138,11 +139,27 @@ class PanopticDETR(DETR):
         Returns:
             (K, H/4, W/4), K = sum of K_b, image by image.
         """
+        return at_least_float32(self.mask_head(*self._mask_arguments(encoded, queries)))
+
+    def _mask_arguments(self, encoded: Encoded, queries: list[Tensor]) -> tuple:
+        """Of the mask head's `forward`."""
         embeddings = [hs[rows] for hs, rows in zip(encoded.hs[-1], queries)]
         maps = self.bbox_attention(embeddings, encoded.memory, encoded.padding_mask)
         counts = [len(rows) for rows in queries]
-        logits = self.mask_head(encoded.projected, maps, counts, encoded.features)
-        return at_least_float32(logits)
+        images = torch.arange(len(queries), device=self.device)
+        images = images.repeat_interleave(torch.tensor(counts, device=self.device))
+        rows = torch.cat(list(queries))
+        logits = encoded.logits[-1, images, rows].detach()
+        described = MaskQueries(
+            images,
+            torch.cat(embeddings),
+            encoded.boxes[-1, images, rows].detach(),
+            logits[:, :-1].softmax(1),
+            encoded.decoded,
+            encoded.scene.sizes,
+            encoded.padded_size,
+        )
+        return encoded.projected, maps, counts, encoded.features, described
 
     def masks_in_chunks(self, encoded: Encoded, chosen: Tensor) -> Tensor:
         """Mask logits of the queries that are `chosen`, (B, N) bool; see `masks`.
@@ -160,17 +177,23 @@ class PanopticDETR(DETR):
         return torch.cat(masks)
 
     def losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
-        images = self.preprocess(batched_inputs)
-        targets = self.targets(batched_inputs)
-        encoded = self.encode(images, self.deep_supervision and not self.freeze_detr)
-        logits, boxes = self.predict(encoded.hs)
-        matches = self.match(logits, boxes, targets)
+        images, targets = self.preprocess(batched_inputs), self.targets(batched_inputs)
+        encoded = self.encode(images, self.deep_supervision and not self.freeze_detr, targets)
+        matches = self.match(encoded, targets)
         losses = {}
         if not self.freeze_detr:
-            losses.update(self.criterion.set_losses(logits, boxes, targets, matches))
-        mask_logits = self.masks(encoded, matches.queries[-1].split(matches.counts))
-        size = images.tensor.shape[-2:]
-        losses.update(self.criterion.mask_losses(mask_logits, targets, matches, size))
+            losses.update(self.set_losses(encoded, targets, matches))
+        matches = encoded.decoded.with_further(matches)
+        queries = matches.queries[-1].split(matches.counts)
+        losses.update(
+            self.mask_head.losses(
+                self._mask_arguments(encoded, queries),
+                targets,
+                matches,
+                self.criterion,
+                encoded.padded_size,
+            )
+        )
         return losses
 
     def targets(self, batched_inputs: list[dict]) -> list[Targets]:
@@ -185,7 +208,7 @@ class PanopticDETR(DETR):
 
     def infer(self, images: ImageList, output_sizes: list[tuple[int, int]]) -> list[dict]:
         encoded = self.encode(images, all_layers=False)
-        logits, boxes = self.predict(encoded.hs[-1])
+        logits, boxes = encoded.logits[-1], encoded.boxes[-1]
         scores, classes = classify(logits)
         kept = is_confident(logits, self.panoptic_score_threshold)
         instances = self.is_thing[classes] & (scores > self.instance_score_threshold)

@@ -1,0 +1,388 @@
+"""A transformer whose queries the image gives, so that they need not be learned first.
+
+Encoder and decoder are DETR's. Before the decoder, the dense head proposes boxes in the pyramid of
+the encoded image: these are the queries of things. Each stuff class has a query of its own, as in
+Panoptic SegFormer (Li et al., arXiv:2109.03814). In the decoder each layer is given, beside what
+it attends to, the features of the query's box, and corrects the box.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import configurable
+from torch import Tensor, nn
+from torchvision.ops import box_convert
+
+from ..classes import panoptic_classes
+from .dense_head import Cells, DenseHead, propose
+from .dense_targets import Assignment, assign, dense_losses
+from .linear import Linear
+from .matcher import Matches
+from .pyramid import FeaturePyramid, Levels
+from .registries import TRANSFORMER_REGISTRY
+from .transformer import Decoded, Scene, Transformer
+
+_NEVER = -1e4  # the logit of what a query may not say: its probability is 0
+_SMALLEST = 0.004  # of the image, sides of a proposed box
+
+
+@dataclass(frozen=True)
+class ProposalDecoded(Decoded):
+    """
+    Attributes:
+        levels: the pyramid.
+        references: (L, B, N, 4), (cx, cy, w, h) relative to the image: the box that each layer was
+            given, which its output corrects.
+        class_prior: (B, N, C + 1), added to the class logits.
+        cells: what the dense head says.
+        assignment: of the dense head's cells, in training; else None.
+        further: pairs of a query beyond the first `num_queries` and its segment, in training.
+        num_queries: N without the further queries of training.
+    """
+
+    levels: Levels
+    references: Tensor
+    class_prior: Tensor
+    cells: Cells
+    assignment: Assignment | None
+    further: Assignment | None
+    num_queries: int
+    num_further_masks: int
+
+    def own(self, of_queries: Tensor) -> Tensor:
+        """See `Decoded.own`: all but the further queries of training."""
+        return of_queries[:, :, : self.num_queries]
+
+    def with_further(self, matches: Matches) -> Matches:
+        """See `Decoded.with_further`: also some of the further queries of each image."""
+        further = self.further
+        counts = further.images.bincount(minlength=len(matches.counts))
+        place = torch.arange(len(further.images), device=counts.device)
+        place = place - (counts.cumsum(0) - counts)[further.images]
+        some = place < self.num_further_masks
+        images = torch.cat((matches.images, further.images[some]))
+        queries = torch.cat((matches.queries[-1], further.cells[some]))
+        targets = torch.cat((matches.targets[-1], further.targets[some]))
+        order = images.argsort(stable=True)
+        counts = images.bincount(minlength=len(matches.counts)).tolist()
+        columns = images[order], queries[order][None], targets[order][None]
+        return Matches(*columns, counts, matches.cost)
+
+    def of_images(self, images: slice) -> "ProposalDecoded":
+        return ProposalDecoded(
+            self.hs[:, images],
+            self.memory[images],
+            self.levels.of_images(images),
+            self.references[:, images],
+            self.class_prior[images],
+            self.cells,
+            None,
+            None,
+            self.num_queries,
+            self.num_further_masks,
+        )
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Queries before the decoder.
+
+    Attributes:
+        content: (B, N, d).
+        boxes: (B, N, 4), relative (cx, cy, w, h).
+        class_prior: (B, N, C + 1).
+    """
+
+    content: Tensor
+    boxes: Tensor
+    class_prior: Tensor
+
+    def and_further(self, other: "Queries") -> "Queries":
+        return Queries(
+            torch.cat((self.content, other.content), 1),
+            torch.cat((self.boxes, other.boxes), 1),
+            torch.cat((self.class_prior, other.class_prior), 1),
+        )
+
+
+@TRANSFORMER_REGISTRY.register()
+class ProposalTransformer(Transformer):
+    """DETR's transformer with proposed queries and features of their boxes."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone_shape: dict,
+        thing_classes: list[int],
+        stuff_classes: list[int],
+        pyramid_channels: int,
+        region_resolution: int,
+        nms_threshold: float,
+        num_further: int,
+        num_further_masks: int,
+        **transformer,
+    ):
+        """
+        Args:
+            backbone_shape: channels and strides of the backbone's maps, by name.
+            thing_classes, stuff_classes: contiguous; a query of its own for each of the latter.
+            pyramid_channels: p.
+            region_resolution: R, a box is seen at R x R points.
+            nms_threshold: see `propose`.
+            num_further: further queries of an image in training, each from one of the cells that
+                the dense head is trained on.
+            num_further_masks: of these, so many are trained on a mask.
+            **transformer: the arguments of `Transformer`; its `num_queries` is the number of
+                proposals, the most things that can be found in one image.
+        """
+        super().__init__(**transformer)
+        d = transformer["d_model"]
+        self.num_proposals = self.num_learned
+        self.num_further, self.num_further_masks = num_further, num_further_masks
+        self.nms_threshold, self.region_resolution = nms_threshold, region_resolution
+        self.num_learned = len(stuff_classes)
+        self.fixed_classes = tuple(stuff_classes)
+        num_classes = len(thing_classes) + len(stuff_classes)
+        self.pyramid = FeaturePyramid(
+            d_model=d, channels=pyramid_channels, backbone_shape=backbone_shape
+        )
+        self.dense_head = DenseHead(channels=pyramid_channels, num_things=len(thing_classes))
+        self.content = nn.Sequential(nn.Linear(pyramid_channels, d), nn.LayerNorm(d))
+        self.box_position = nn.Sequential(Linear(d, d), nn.ReLU(), Linear(d, d))
+        self.regions = nn.ModuleList(
+            RegionFeatures(region_resolution, pyramid_channels, d) for _ in self.decoder.layers
+        )
+        # Which class each kind of query may not say.
+        never = torch.full((self.num_learned + 1, num_classes + 1), _NEVER)
+        never[:, -1] = 0
+        never[range(self.num_learned), stuff_classes] = 0
+        never[-1, thing_classes] = 0
+        self.register_buffer("never", never, persistent=False)
+        self.register_buffer("thing_classes", torch.tensor(thing_classes).long(), False)
+        is_thing = torch.zeros(num_classes, dtype=torch.bool)
+        is_thing[thing_classes] = True
+        self.register_buffer("is_thing", is_thing, persistent=False)
+        self.register_buffer("number_of_thing", is_thing.cumsum(0) - 1, persistent=False)
+
+    @classmethod
+    def from_config(cls, cfg, backbone_shape):
+        detr, classes = cfg.MODEL.DETR, panoptic_classes(cfg)
+        return {
+            **super().from_config(cfg, backbone_shape),
+            "backbone_shape": backbone_shape,
+            "thing_classes": classes.things,
+            "stuff_classes": classes.stuff,
+            "pyramid_channels": detr.PYRAMID_CHANNELS,
+            "region_resolution": detr.REGION_RESOLUTION,
+            "nms_threshold": detr.PROPOSALS.NMS_THRESHOLD,
+            "num_further": detr.PROPOSALS.FURTHER_QUERIES,
+            "num_further_masks": detr.PROPOSALS.FURTHER_MASKS,
+        }
+
+    def forward(
+        self,
+        projected: Tensor,
+        padding_mask: Tensor | None,
+        query_embed: Tensor,
+        positions: Tensor,
+        all_layers: bool,
+        scene: Scene,
+    ) -> ProposalDecoded:
+        """As `Transformer.forward`; `query_embed` (S, d) is that of the stuff classes."""
+        tokens, positions, padding = self.as_tokens(projected, positions, padding_mask)
+        memory = self.encoder(tokens, positions, padding)
+        memory_map = memory.transpose(1, 2).unflatten(2, projected.shape[-2:])
+        levels = self.pyramid(memory_map, scene.features)
+        cells = self.dense_head(levels, scene.sizes)
+
+        chosen = propose(cells, self.num_proposals, self.nms_threshold)
+        queries = self.stuff_queries(cells).and_further(self.queries_of(cells, chosen, scene.sizes))
+        num_queries = queries.content.shape[1]
+        assignment = further = mask = None
+        if scene.targets is not None:
+            assignment = assign(levels, scene.targets, self.is_thing, scene.sizes)
+            more, further = self.further_queries(cells, assignment, scene)
+            queries = queries.and_further(more)
+            further.cells.add_(num_queries)
+            mask = _sees_no_one(num_queries, queries.content.shape[1], memory.device)
+
+        target, boxes = queries.content, queries.boxes
+        outputs, references = [], []
+        keys = memory + positions
+        for layer, regions in zip(self.decoder.layers, self.regions):
+            place = self.places(query_embed, boxes)
+            region = self.look(regions, levels, boxes, scene.sizes)
+            target = layer(target, place, memory, keys, padding, region, mask)
+            outputs.append(self.decoder.norm(target))
+            references.append(boxes)
+            boxes = corrected(scene.box_head(outputs[-1]), boxes).detach()
+        if not all_layers:
+            outputs, references = outputs[-1:], references[-1:]
+        return ProposalDecoded(
+            torch.stack(outputs),
+            memory_map,
+            levels,
+            torch.stack(references),
+            queries.class_prior,
+            cells,
+            assignment,
+            further,
+            num_queries,
+            self.num_further_masks,
+        )
+
+    def read(self, logits: Tensor, deltas: Tensor, decoded: ProposalDecoded):
+        """See `Transformer.read`."""
+        return logits + decoded.class_prior, corrected(deltas, decoded.references)
+
+    def losses(
+        self, logits: Tensor, boxes: Tensor, decoded: ProposalDecoded, scene: Scene, criterion
+    ) -> dict[str, Tensor]:
+        """See `Transformer.losses`: of the dense head and of the further queries."""
+        losses = dense_losses(
+            decoded.cells, decoded.assignment, scene.targets, self.number_of_thing, scene.sizes
+        )
+        pairs = decoded.further
+        losses.update(
+            criterion.pair_losses(
+                logits[:, pairs.images, pairs.cells],
+                boxes[:, pairs.images, pairs.cells],
+                torch.cat([t.labels for t in scene.targets])[pairs.targets],
+                torch.cat([t.boxes for t in scene.targets])[pairs.targets],
+            )
+        )
+        return losses
+
+    def stuff_queries(self, cells: Cells) -> Queries:
+        """They begin without content, with the whole image as their box."""
+        batch, d = len(cells.boxes), self.content[-1].normalized_shape[0]
+        content = cells.features.new_zeros(batch, self.num_learned, d)
+        boxes = content.new_tensor([0.5, 0.5, 1.0, 1.0]).expand(batch, self.num_learned, 4)
+        return Queries(content, boxes, self.never[:-1].expand(batch, -1, -1))
+
+    def queries_of(self, cells: Cells, chosen: Tensor, sizes: Tensor) -> Queries:
+        """The queries of things that begin as `chosen` cells, (B, N)."""
+
+        def pick(values: Tensor) -> Tensor:
+            return values.gather(1, chosen[..., None].expand(-1, -1, values.shape[-1]))
+
+        boxes = pick(cells.boxes.detach()) / sizes[:, None].repeat(1, 1, 2)
+        boxes = box_convert(boxes.clamp(0, 1), "xyxy", "cxcywh")
+        boxes = torch.cat((boxes[..., :2], boxes[..., 2:].clamp(min=_SMALLEST)), -1)
+        logits = pick(cells.logits)
+        prior = self.never[-1].to(logits.dtype).expand(*logits.shape[:2], -1)
+        prior = prior.index_add(2, self.thing_classes, logits)
+        return Queries(self.content(pick(cells.features)), boxes, prior)
+
+    def further_queries(
+        self, cells: Cells, assignment: Assignment, scene: Scene
+    ) -> tuple[Queries, Assignment]:
+        """Queries of training alone, several of a thing: one-to-many, as in Co-DETR (Zong et al.,
+        arXiv:2211.12860). They begin as cells of the thing, half of them with its own box,
+        jittered, in place of the predicted one.
+
+        Returns:
+            (B, R) queries, and those that there are a cell for, numbered from 0.
+        """
+        number, device = self.num_further, assignment.images.device
+        shuffled = torch.randperm(len(assignment.images), device=device)
+        order = shuffled[assignment.images[shuffled].argsort(stable=True)]
+        images = assignment.images[order]
+        counts = images.bincount(minlength=len(cells.boxes))
+        place = torch.arange(len(order), device=device) - (counts.cumsum(0) - counts)[images]
+        taken = place < number
+        images, place, order = images[taken], place[taken], order[taken]
+        chosen = torch.zeros(len(cells.boxes), number, dtype=torch.int64, device=device)
+        chosen[images, place] = assignment.cells[order]
+        targets = assignment.targets[order]
+
+        queries = self.queries_of(cells, chosen, scene.sizes)
+        boxes = queries.boxes.clone()
+        true = torch.cat([t.boxes for t in scene.targets])[targets].to(boxes.dtype)
+        half = torch.rand(len(true), 1, device=device) < 0.5
+        boxes[images, place] = torch.where(half, jittered(true), boxes[images, place])
+        queries = Queries(queries.content, boxes, queries.class_prior)
+        return queries, Assignment(images, place, targets)
+
+    def places(self, query_embed: Tensor, boxes: Tensor) -> Tensor:
+        """(B, N, d), what is added to queries as their position: stuff's is learned."""
+        stuff = query_embed.expand(len(boxes), -1, -1)
+        things = sine_of_boxes(boxes[:, self.num_learned :], query_embed.shape[1])
+        return torch.cat((stuff, self.box_position(things.to(query_embed.dtype))), 1)
+
+    def look(self, regions: nn.Module, levels: Levels, boxes: Tensor, sizes: Tensor) -> Tensor:
+        """(B, N, d), the features of the boxes of things; nothing for stuff."""
+        boxes = enlarged(boxes[:, self.num_learned :], 1.1)
+        boxes = box_convert(boxes, "cxcywh", "xyxy") * sizes[:, None].repeat(1, 1, 2)
+        images = torch.arange(len(boxes), device=boxes.device).repeat_interleave(boxes.shape[1])
+        seen = regions(levels, boxes.flatten(0, 1), images).unflatten(0, boxes.shape[:2])
+        return F.pad(seen, (0, 0, self.num_learned, 0))
+
+
+class RegionFeatures(nn.Module):
+    """What is in a box, its place in it kept: R x R points, flattened, two linear layers.
+
+    The last one begins at zero, so that a decoder with regions begins as one without.
+    """
+
+    def __init__(self, resolution: int, channels: int, d_model: int):
+        super().__init__()
+        self.resolution = resolution
+        self.flat = Linear(resolution**2 * channels, d_model)
+        self.norm = nn.LayerNorm(d_model)
+        self.out = Linear(d_model, d_model)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, levels: Levels, boxes: Tensor, images: Tensor) -> Tensor:
+        """(K, 4) (x0, y0, x1, y1), pixels, and (K,) their images -> (K, d)."""
+        flat = levels.regions(boxes, images, self.resolution).flatten(1)
+        return self.out(self.norm(self.flat(flat)).relu())
+
+
+def corrected(deltas: Tensor, boxes: Tensor) -> Tensor:
+    """Boxes after a correction in their own frame, so that it means the same at every size.
+
+    Args:
+        deltas: (..., 4): half of it times the box's sides is added to the centre, and half of it
+            to the logarithm of the sides.
+        boxes: (..., 4), relative (cx, cy, w, h).
+    """
+    deltas = deltas.clamp(-3, 3) / 2
+    centres = boxes[..., :2] + deltas[..., :2] * boxes[..., 2:]
+    return torch.cat((centres, boxes[..., 2:] * deltas[..., 2:].exp()), -1).clamp(1e-4, 1)
+
+
+def jittered(boxes: Tensor) -> Tensor:
+    """(P, 4) relative (cx, cy, w, h) -> the same, moved by up to 0.3 of its sides, whose logarithm
+    changes by up to 0.4."""
+    noise = torch.rand_like(boxes) - 0.5
+    centres = boxes[:, :2] + 0.6 * noise[:, :2] * boxes[:, 2:]
+    sides = boxes[:, 2:] * (0.8 * noise[:, 2:]).exp()
+    return torch.cat((centres, sides), 1).clamp(_SMALLEST, 1)
+
+
+def enlarged(boxes: Tensor, factor: float) -> Tensor:
+    """(..., 4) (cx, cy, w, h) with sides `factor` times as long."""
+    return torch.cat((boxes[..., :2], boxes[..., 2:] * factor), -1)
+
+
+def sine_of_boxes(boxes: Tensor, d_model: int) -> Tensor:
+    """(..., 4) relative -> (..., d): sine and cosine of d / 8 frequencies, from half a period over
+    the image to 32."""
+    number = d_model // 8
+    frequencies = 2 ** (torch.arange(number, device=boxes.device, dtype=boxes.dtype) * 6 / number)
+    angles = boxes[..., None] * math.pi * frequencies
+    return torch.cat((angles.sin(), angles.cos()), -1).flatten(-2)
+
+
+def _sees_no_one(num_queries: int, total: int, device) -> Tensor:
+    """(total, total) bool, True where a query may not look: further ones see themselves alone, and
+    no one sees them."""
+    numbers = torch.arange(total, device=device)
+    further = numbers >= num_queries
+    apart = further[:, None] | further
+    return apart & (numbers[:, None] != numbers)
