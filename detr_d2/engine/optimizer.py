@@ -26,7 +26,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     )
     clip = solver.CLIP_GRADIENTS
     if not clip.ENABLED:
-        return torch.optim.AdamW(parameters)
+        return torch.optim.AdamW(parameters, fused=True)
     if clip.CLIP_TYPE != "full_model":
         raise UserError(
             f"SOLVER.CLIP_GRADIENTS.CLIP_TYPE is {clip.CLIP_TYPE}: set full_model, which DETR was "
@@ -48,7 +48,7 @@ class ClippedAdamW(torch.optim.AdamW):
             norm_type: p of the p-norm.
             **adamw: arguments of AdamW.
         """
-        super().__init__(params, **adamw)
+        super().__init__(params, fused=True, **adamw)
         self.max_norm = max_norm
         self.norm_type = norm_type
 

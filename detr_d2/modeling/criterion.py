@@ -123,15 +123,19 @@ class SetCriterion(nn.Module):
         """
         target_boxes = torch.cat([t.boxes for t in targets])
         target_classes = self.target_classes(logits, targets, matches)
-        num_boxes = number_of_targets(targets, logits.device)
+        num_boxes = number_of_targets(
+            targets, logits.device, but_not=self.matcher.fixed_classes
+        )
+        # A query of its class's own needs no box: where stuff is says its mask.
         fixed = len(self.matcher.fixed_classes)
 
         losses = {}
         last = len(logits) - 1
         for layer in range(len(logits)):
             suffix = "" if layer == last else f"_{layer}"
-            matched = boxes[layer, matches.images, matches.queries[layer]]
-            wanted = target_boxes[matches.targets[layer]]
+            boxed = matches.queries[layer] >= fixed
+            matched = boxes[layer, matches.images, matches.queries[layer]][boxed]
+            wanted = target_boxes[matches.targets[layer]][boxed]
             losses["loss_ce" + suffix] = self.class_weight * F.cross_entropy(
                 logits[layer, :, fixed:].flatten(0, 1),
                 target_classes[layer, :, fixed:].flatten(),
@@ -266,12 +270,19 @@ class SetCriterion(nn.Module):
         }
 
 
-def number_of_targets(targets: list[Targets], device: torch.device) -> Tensor:
+def number_of_targets(
+    targets: list[Targets], device: torch.device, but_not: tuple[int, ...] = ()
+) -> Tensor:
     """Segments in the batch, averaged over processes, at least 1: what losses are divided by.
 
     It stays a tensor (scalar, float32), since reading it would wait for the device.
+
+    Args:
+        but_not: classes whose segments do not count.
     """
-    number = torch.tensor(float(sum(len(t.labels) for t in targets)), device=device)
+    labels = torch.cat([t.labels for t in targets])
+    number = (~torch.isin(labels, torch.tensor(but_not, device=labels.device))).sum()
+    number = number.to(device, torch.float32)
     world_size = comm.get_world_size()
     if world_size > 1:
         torch.distributed.all_reduce(number)

@@ -41,11 +41,6 @@ class Levels:
         return Levels(tuple(m[images] for m in self.maps), self.strides)
 
     @cached_property
-    def cells(self) -> Tensor:
-        """(B, A, p), A = the cells of all maps."""
-        return flatten(self.maps)
-
-    @cached_property
     def centres(self) -> Tensor:
         """(A, 2), x and y of each cell's centre, pixels of the padded batch."""
         return torch.cat([_centres(m, stride) for m, stride in zip(self.maps, self.strides)])
@@ -57,10 +52,10 @@ class Levels:
         return torch.cat(sides)
 
     def regions(self, boxes: Tensor, images: Tensor, resolution: int) -> Tensor:
-        """The sum of all maps at R x R points of each box, bilinear; beyond a map, its border.
+        """The finest map at R x R points of each box, bilinear; beyond the map, its border.
 
-        A point is a weighted sum of four cells of each map, that is, of a few rows of `cells`:
-        PyTorch has a fused kernel for it, which is twice as fast on a CPU as sampling map by map.
+        A point is a weighted sum of four cells, that is, of four rows of a table, for which PyTorch
+        has a fused kernel: on a CPU it takes a fifth of the time of sampling the map.
 
         Args:
             boxes: (K, 4), (x0, y0, x1, y1), pixels.
@@ -70,23 +65,20 @@ class Levels:
         Returns:
             (K, R, R, p).
         """
-        points = points_of(boxes, resolution)
-        cells = self.cells
-        first = (images * cells.shape[1])[:, None]
-        rows, weights = [], []
-        for level, stride in zip(self.maps, self.strides):
-            h, w = level.shape[-2:]
-            left, right, along = _between(points[..., 0] / stride, w)
-            above, below, down = _between(points[..., 1] / stride, h)
-            upper, lower = first + above * w, first + below * w
-            rows += [upper + left, upper + right, lower + left, lower + right]
-            weights += [(1 - down) * (1 - along), (1 - down) * along]
-            weights += [down * (1 - along), down * along]
-            first = first + h * w
+        finest, stride = self.maps[-1], self.strides[-1]
+        h, w = finest.shape[-2:]
+        x, y = (points_of(boxes, resolution) / stride).unbind(-1)
+        left, right, along = _between(x, w)
+        above, below, down = _between(y, h)
+        first = (images * (h * w))[:, None]
+        upper, lower = first + above * w, first + below * w
+        rows = torch.stack((upper + left, upper + right, lower + left, lower + right), -1)
+        opposite, up = 1 - along, 1 - down
+        weights = torch.stack((up * opposite, up * along, down * opposite, down * along), -1)
         sums = F.embedding_bag(
-            torch.stack(rows, -1).flatten(0, 1),
-            cells.flatten(0, 1),
-            per_sample_weights=torch.stack(weights, -1).flatten(0, 1).to(cells.dtype),
+            rows.flatten(0, 1),
+            finest.permute(0, 2, 3, 1).flatten(0, 2),
+            per_sample_weights=weights.flatten(0, 1).to(finest.dtype),
             mode="sum",
         )
         return sums.view(len(boxes), resolution, resolution, -1)

@@ -22,7 +22,6 @@ from .registries import MASK_HEAD_REGISTRY
 
 _ENLARGED = 1.2  # times the predicted box: the window
 _OUTSIDE = 8.0  # how much lower logits are outside of the window
-_IGNORED = -100
 
 
 @MASK_HEAD_REGISTRY.register()
@@ -129,12 +128,8 @@ class RefinedMaskHead(MaskHeadSmallConv):
 
         number = number_of_targets(targets, maps.device)
         losses = {name: (parts[0][name] + parts[1][name]) / number for name in parts[0]}
-        semantic = F.interpolate(
-            at_least_float32(masks.semantic), queries.padded_size, mode="bilinear"
-        )
-        classes = classes_of(maps, targets)
-        losses["loss_semantic"] = self.semantic_weight * F.cross_entropy(
-            semantic, classes, ignore_index=_IGNORED
+        losses["loss_semantic"] = self.semantic_weight * cross_entropy_of_shares(
+            at_least_float32(masks.semantic), shares_of_classes(classes_of(maps, targets), masks.semantic)
         )
         return losses
 
@@ -257,11 +252,40 @@ def pad_segment_maps(targets: list[Targets], size: tuple[int, int]) -> Tensor:
 
 
 def classes_of(maps: Tensor, targets: list[Targets]) -> Tensor:
-    """(B, H, W) segments, as `pad_segment_maps` gives them -> their classes, -100 at VOID."""
-    classes = [
-        torch.cat((t.labels.new_tensor([_IGNORED]), t.labels))[m] for m, t in zip(maps, targets)
-    ]
+    """(B, H, W) segments, as `pad_segment_maps` gives them -> their classes, -1 at VOID."""
+    classes = [torch.cat((t.labels.new_tensor([-1]), t.labels))[m] for m, t in zip(maps, targets)]
     return torch.stack(classes)
+
+
+def shares_of_classes(classes: Tensor, cells: Tensor) -> Tensor:
+    """How many pixels of each class are in each cell.
+
+    Args:
+        classes: (B, H, W) int64, -1 at VOID.
+        cells: (B, C, h, w), a pixel belongs to the cell that its centre is in.
+
+    Returns:
+        (B, h, w, C), in the dtype of `cells`.
+    """
+    batch, number, h, w = cells.shape
+    (height, width), device = classes.shape[1:], classes.device
+    row = torch.arange(height, device=device) * h // height
+    column = torch.arange(width, device=device) * w // width
+    first = (torch.arange(batch, device=device)[:, None, None] * h + row[:, None]) * w + column
+    places = (first * number + classes)[classes >= 0]
+    counts = places.bincount(minlength=batch * h * w * number)
+    return counts.view(batch, h, w, number).to(cells.dtype)
+
+
+def cross_entropy_of_shares(logits: Tensor, shares: Tensor) -> Tensor:
+    """The mean over pixels of the cross-entropy, all pixels of a cell having its logits.
+
+    Args:
+        logits: (B, C, h, w).
+        shares: (B, h, w, C), pixels of each class.
+    """
+    log_probability = logits.permute(0, 2, 3, 1).log_softmax(-1)
+    return -(shares * log_probability).sum() / shares.sum().clamp(min=1)
 
 
 def _nearest(maps: Tensor, images: Tensor, points: Tensor) -> Tensor:
