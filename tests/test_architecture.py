@@ -61,7 +61,7 @@ def _pass(model, images: ImageList, queries: list[torch.Tensor]) -> dict[str, to
     found.update(encoded.features)
     found.update(projected=encoded.projected, memory=encoded.memory, hs=encoded.hs[-1])
     found["queries"] = model.query_embed.weight
-    found["logits"], found["boxes"] = model.predict(encoded.hs[-1])
+    found["logits"], found["boxes"] = encoded.logits[-1], encoded.boxes[-1]
     found["mask_logits"] = model.masks(encoded, queries)
     steps = [
         mask_head_steps(

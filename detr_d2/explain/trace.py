@@ -1,7 +1,6 @@
 """All tensors of a forward pass, recorded from outside: the model's code knows nothing of it.
 
-Modules are watched by hooks, and `preprocess`, `encode`, `predict` and `masks_in_chunks`, public
-methods of the meta-archs, by wrappers that are taken off again. Both only read, so the results are
+Modules are watched by hooks, and `preprocess`, `encode` and `masks_in_chunks`, public methods of the meta-archs, by wrappers that are taken off again. Both only read, so the results are
 the same to the bit.
 """
 
@@ -140,10 +139,9 @@ def _watch(model: DETR, passes: list[_Pass], watched: ExitStack) -> None:
             memory=_copy(encoded.memory),
             queries=_copy(model.query_embed.weight).expand(batch, -1, -1),
             hs=_copy(encoded.hs[-1]),
+            logits=_copy(encoded.logits[-1]),
+            boxes=_copy(encoded.boxes[-1]),
         )
-
-    def predicted(arguments, prediction):
-        passes[-1].tensors.update(logits=_copy(prediction[0]), boxes=_copy(prediction[1]))
 
     def masked(arguments, mask_logits):
         chosen, recorded = arguments[1], passes[-1]
@@ -159,7 +157,7 @@ def _watch(model: DETR, passes: list[_Pass], watched: ExitStack) -> None:
     def mapped(module, arguments, keywords, maps):
         passes[-1].maps.append(_copy(maps))
 
-    methods = {"preprocess": preprocessed, "encode": encoded, "predict": predicted}
+    methods = {"preprocess": preprocessed, "encode": encoded}
     hooks = [(model.position_encoding, positioned), *_transformer_hooks(model, passes)]
     if isinstance(model, PanopticDETR):
         methods["masks_in_chunks"] = masked

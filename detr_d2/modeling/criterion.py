@@ -123,9 +123,7 @@ class SetCriterion(nn.Module):
         """
         target_boxes = torch.cat([t.boxes for t in targets])
         target_classes = self.target_classes(logits, targets, matches)
-        num_boxes = number_of_targets(
-            targets, logits.device, but_not=self.matcher.fixed_classes
-        )
+        num_boxes = number_of_targets(targets, logits.device, but_not=self.matcher.fixed_classes)
         # A query of its class's own needs no box: where stuff is says its mask.
         fixed = len(self.matcher.fixed_classes)
 

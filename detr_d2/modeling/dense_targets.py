@@ -30,9 +30,7 @@ class Assignment:
 
 
 @torch.no_grad()
-def assign(
-    levels: Levels, targets: list[Targets], is_thing: Tensor, sizes: Tensor
-) -> Assignment:
+def assign(levels: Levels, targets: list[Targets], is_thing: Tensor, sizes: Tensor) -> Assignment:
     """A thing's cells are those within 1.5 strides of its centre and inside of its box, on the
     level for its size; at least the nearest one. A cell that several claim is the smallest one's.
 

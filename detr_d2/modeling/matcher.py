@@ -10,7 +10,6 @@ from torch import Tensor
 from ..errors import UserError
 from .boxes import generalized_iou
 
-
 _FORBIDDEN = 1e6  # more than any pair costs
 
 

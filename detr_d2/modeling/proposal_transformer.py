@@ -323,10 +323,7 @@ class ProposalTransformer(Transformer):
 
 
 class RegionFeatures(nn.Module):
-    """What is in a box, its place in it kept: R x R points, flattened, two linear layers.
-
-    The last one begins at zero, so that a decoder with regions begins as one without.
-    """
+    """What is in a box, its place in it kept: R x R points, flattened, two linear layers."""
 
     def __init__(self, resolution: int, channels: int, d_model: int):
         super().__init__()
@@ -334,8 +331,6 @@ class RegionFeatures(nn.Module):
         self.flat = Linear(resolution**2 * channels, d_model)
         self.norm = nn.LayerNorm(d_model)
         self.out = Linear(d_model, d_model)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
 
     def forward(self, levels: Levels, boxes: Tensor, images: Tensor) -> Tensor:
         """(K, 4) (x0, y0, x1, y1), pixels, and (K,) their images -> (K, d)."""

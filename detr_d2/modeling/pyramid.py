@@ -48,7 +48,9 @@ class Levels:
     @cached_property
     def stride_of_cell(self) -> Tensor:
         """(A,), pixels."""
-        sides = [m.new_full((m.shape[-2] * m.shape[-1],), s) for m, s in zip(self.maps, self.strides)]
+        sides = [
+            m.new_full((m.shape[-2] * m.shape[-1],), s) for m, s in zip(self.maps, self.strides)
+        ]
         return torch.cat(sides)
 
     def regions(self, boxes: Tensor, images: Tensor, resolution: int) -> Tensor:

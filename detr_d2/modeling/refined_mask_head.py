@@ -97,7 +97,12 @@ class RefinedMaskHead(MaskHeadSmallConv):
         return logits
 
     def losses(
-        self, arguments: tuple, targets: list[Targets], matches: Matches, criterion: SetCriterion, size
+        self,
+        arguments: tuple,
+        targets: list[Targets],
+        matches: Matches,
+        criterion: SetCriterion,
+        size,
     ) -> dict[str, Tensor]:
         """See `MaskHeadSmallConv.losses`. Masks of things are compared in their windows, those of
         stuff at H/4, and the semantic map at the image's size."""
@@ -129,7 +134,8 @@ class RefinedMaskHead(MaskHeadSmallConv):
         number = number_of_targets(targets, maps.device)
         losses = {name: (parts[0][name] + parts[1][name]) / number for name in parts[0]}
         losses["loss_semantic"] = self.semantic_weight * cross_entropy_of_shares(
-            at_least_float32(masks.semantic), shares_of_classes(classes_of(maps, targets), masks.semantic)
+            at_least_float32(masks.semantic),
+            shares_of_classes(classes_of(maps, targets), masks.semantic),
         )
         return losses
 
@@ -151,7 +157,9 @@ class RefinedMaskHead(MaskHeadSmallConv):
         boxes = queries.boxes[things]
         windows = torch.cat((boxes[:, :2], boxes[:, 2:] * _ENLARGED), 1)
         windows = box_convert(windows, "cxcywh", "xyxy") * queries.sizes[images].repeat(1, 2)
-        window_logits = self.window(queries.decoded.levels, windows, images, queries.embeddings[things])
+        window_logits = self.window(
+            queries.decoded.levels, windows, images, queries.embeddings[things]
+        )
         stuff = (~thing).nonzero()[:, 0]
         return _Masks(coarse, semantic, things, stuff, windows, window_logits)
 
@@ -245,7 +253,10 @@ def paste(values: Tensor, windows: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor
 def pad_segment_maps(targets: list[Targets], size: tuple[int, int]) -> Tensor:
     """(B, H, W) int64, t + 1 at segment t of an image, 0 at VOID and in the padding."""
     maps = [
-        F.pad(t.segment_map.long(), (0, size[1] - t.segment_map.shape[1], 0, size[0] - t.segment_map.shape[0]))
+        F.pad(
+            t.segment_map.long(),
+            (0, size[1] - t.segment_map.shape[1], 0, size[0] - t.segment_map.shape[0]),
+        )
         for t in targets
     ]
     return torch.stack(maps)
@@ -292,6 +303,6 @@ def _nearest(maps: Tensor, images: Tensor, points: Tensor) -> Tensor:
     """(B, H, W) at (T, P, 2) points (x, y) of the images (T,) -> (T, P); beyond the border, 0."""
     x, y = points.floor().long().unbind(-1)
     h, w = maps.shape[-2:]
-    inside = (0 <= x) & (x < w) & (0 <= y) & (y < h)
+    inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
     found = maps[images[:, None], y.clamp(0, h - 1), x.clamp(0, w - 1)]
     return found * inside

@@ -42,7 +42,7 @@ def draw_targets(num_classes: int) -> list[Targets]:
 
 def our_losses(model, images, targets, with_masks):
     encoded = model.encode(images, all_layers=True)
-    logits, boxes = model.predict(encoded.hs)
+    logits, boxes = encoded.logits, encoded.boxes
     matches = model.criterion.matcher(logits, boxes, targets)
     losses = model.criterion.set_losses(logits, boxes, targets, matches)
     if with_masks:

@@ -90,7 +90,7 @@ def compare(ours, theirs, images):
     with torch.no_grad():
         expected = theirs(pixel_values=images.tensor, pixel_mask=pixel_mask(images))
         encoded = ours.encode(images, all_layers=False)
-        logits, boxes = ours.predict(encoded.hs[-1])
+        logits, boxes = encoded.logits[-1], encoded.boxes[-1]
         if maps:
             queries = [torch.arange(logits.shape[1])] * len(images)
             embeddings = [encoded.hs[-1][b] for b in range(len(images))]
@@ -138,7 +138,8 @@ def test_boxes_from_raw_rows(tmp_path):
     images = image_list(SIZES["padded"], torch.float64)
     with torch.no_grad():
         expected = theirs.double()(pixel_values=images.tensor, pixel_mask=pixel_mask(images))
-        logits, boxes = ours.predict(ours.encode(images, all_layers=False).hs[-1])
+        encoded = ours.encode(images, all_layers=False)
+        logits, boxes = encoded.logits[-1], encoded.boxes[-1]
     assert_same(logits, expected.logits[..., rows])
     assert_same(boxes, expected.pred_boxes)
 

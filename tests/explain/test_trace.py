@@ -101,7 +101,7 @@ def test_tensors_are_those_of_the_models_public_methods(model, inputs):
     images = model.preprocess(inputs[:1])
     with torch.no_grad():
         encoded = model.encode(images, all_layers=True)
-        logits, boxes = model.predict(encoded.hs[-1])
+        logits, boxes = encoded.logits[-1], encoded.boxes[-1]
     (traced,) = trace(model, inputs[:1])
     for name, value in encoded.features.items():
         assert torch.equal(traced[name], value[0])

@@ -6,6 +6,7 @@ from torch import nn
 
 from detr_d2.errors import UserError
 from detr_d2.modeling import POSITION_ENCODING_REGISTRY
+from detr_d2.modeling.transformer import Decoded
 
 
 def test_padding_is_zero_after_normalisation(build_model, draw_input):
@@ -32,18 +33,20 @@ def test_encoding_is_backbone_projection_and_transformer(build_model, draw_input
     mask[0, 2:] = mask[0, :, 2:] = mask[1, 2:] = True
     projected = model.input_proj(model.backbone(images.tensor)["res5"])
     positions = model.position_encoding(mask, torch.float32)
-    hs, memory = model.transformer(projected, mask, model.query_embed.weight, positions)
+    decoded = model.transformer(projected, mask, model.query_embed.weight, positions)
     assert torch.equal(encoded.padding_mask, mask)
     assert torch.equal(encoded.projected, projected)
-    assert torch.equal(encoded.memory, memory)
-    assert torch.equal(encoded.hs, hs)
+    assert torch.equal(encoded.memory, decoded.memory)
+    assert torch.equal(encoded.hs, decoded.hs)
+    logits, boxes = model.predict(decoded)
+    assert torch.equal(encoded.logits, logits) and torch.equal(encoded.boxes, boxes)
 
 
 @torch.no_grad()
 def test_predictions_are_linear_classes_and_a_perceptrons_boxes(build_model):
     model = build_model("DETR").double()
     hs = torch.randn(2, 1, 5, 128).double()
-    logits, boxes = model.predict(hs)
+    logits, boxes = model.predict(Decoded(hs, hs))
     classes = model.class_embed
     torch.testing.assert_close(logits, hs @ classes.weight.T + classes.bias, rtol=0, atol=1e-12)
     first, second, third = model.bbox_embed.layers
@@ -57,10 +60,10 @@ def test_predictions_are_linear_classes_and_a_perceptrons_boxes(build_model):
 def test_classes_and_boxes_are_predicted_outside_mixed_precision(build_model):
     model = build_model("DETR")
     hs = torch.randn(2, 1, 5, 128)
-    wanted = model.predict(hs)
+    wanted = model.predict(Decoded(hs, hs))
     with torch.autocast("cpu", torch.bfloat16):
-        found = model.predict(hs)
-        from_half = model.predict(hs.bfloat16())
+        found = model.predict(Decoded(hs, hs))
+        from_half = model.predict(Decoded(hs.bfloat16(), hs))
     assert all(torch.equal(a, b) for a, b in zip(found, wanted))
     assert all(x.dtype == torch.float32 for x in from_half)
 

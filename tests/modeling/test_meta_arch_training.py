@@ -83,7 +83,7 @@ def test_losses_are_the_criterions(build_model, batch):
         losses = model(batch)
 
     encoded = model.encode(model.preprocess(batch), all_layers=True)
-    logits, boxes = model.predict(encoded.hs)
+    logits, boxes = encoded.logits, encoded.boxes
     targets = model.targets(batch)
     criterion = model.criterion
     matches = criterion.matcher(logits, boxes, targets)

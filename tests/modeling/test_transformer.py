@@ -16,6 +16,7 @@ def transformer(request, randomise):
 
 def make_transformer(pre_norm=False, dropout=0.0):
     return Transformer(
+        num_queries=QUERIES,
         d_model=D,
         num_heads=HEADS,
         num_encoder_layers=LAYERS,
@@ -24,6 +25,11 @@ def make_transformer(pre_norm=False, dropout=0.0):
         dropout=dropout,
         pre_norm=pre_norm,
     ).double()
+
+
+def decode(transformer, *inputs, **keywords):
+    decoded = transformer(*inputs, **keywords)
+    return decoded.hs, decoded.memory
 
 
 def draw_inputs(batch, h=3, w=5):
@@ -118,7 +124,7 @@ def transform_image(transformer, features, mask, queries, positions):
 @torch.no_grad()
 def test_equals_a_plain_reference(transformer, batch, train):
     features, mask, queries, positions = draw_inputs(batch)
-    hs, memory = transformer.train(train)(features, mask, queries, positions)
+    hs, memory = decode(transformer.train(train), features, mask, queries, positions)
     assert hs.shape == (LAYERS, batch, QUERIES, D)
     assert memory.shape == features.shape
     for b in range(batch):
@@ -141,11 +147,11 @@ def test_only_a_pre_norm_encoder_ends_with_a_norm():
 @torch.no_grad()
 def test_padding_has_no_influence(transformer):
     features, mask, queries, positions = draw_inputs(3)
-    hs, memory = transformer(features, mask, queries, positions)
+    hs, memory = decode(transformer, features, mask, queries, positions)
     padding = mask[:, None].expand_as(features)
     features[padding] = 1e3 * torch.randn_like(features[padding])
     positions[padding] = 1e3 * torch.randn_like(positions[padding])
-    other_hs, other_memory = transformer(features, mask, queries, positions)
+    other_hs, other_memory = decode(transformer, features, mask, queries, positions)
     assert torch.equal(hs, other_hs)
     assert torch.equal(memory[~padding], other_memory[~padding])
 
@@ -153,11 +159,15 @@ def test_padding_has_no_influence(transformer):
 @torch.no_grad()
 def test_a_padded_image_is_as_without_its_padding(transformer):
     features, mask, queries, positions = draw_inputs(3)
-    hs, memory = transformer(features, mask, queries, positions)
+    hs, memory = decode(transformer, features, mask, queries, positions)
     for b in range(3):
         h, w = 3 - b, 5 - 2 * b
-        hs_alone, memory_alone = transformer(
-            features[b : b + 1, :, :h, :w], None, queries, positions[b : b + 1, :, :h, :w]
+        hs_alone, memory_alone = decode(
+            transformer,
+            features[b : b + 1, :, :h, :w],
+            None,
+            queries,
+            positions[b : b + 1, :, :h, :w],
         )
         torch.testing.assert_close(hs[:, b], hs_alone[:, 0], rtol=0, atol=1e-12)
         torch.testing.assert_close(memory[b, :, :h, :w], memory_alone[0], rtol=0, atol=1e-12)
@@ -166,8 +176,8 @@ def test_a_padded_image_is_as_without_its_padding(transformer):
 @torch.no_grad()
 def test_the_last_layer_alone_is_the_last_of_all_layers(transformer):
     inputs = draw_inputs(2)
-    hs, memory = transformer(*inputs)
-    last, memory_of_last = transformer(*inputs, all_layers=False)
+    hs, memory = decode(transformer, *inputs)
+    last, memory_of_last = decode(transformer, *inputs, all_layers=False)
     assert last.shape == (1, 2, QUERIES, D)
     assert torch.equal(last, hs[-1:])
     assert torch.equal(memory_of_last, memory)
@@ -179,8 +189,8 @@ def test_positions_of_one_image_serve_all():
     transformer = make_transformer()
     features, _, queries, positions = draw_inputs(2)
     of_one = positions[:1]
-    hs, memory = transformer(features, None, queries, of_one)
-    same_hs, same_memory = transformer(features, None, queries, of_one.expand_as(features))
+    hs, memory = decode(transformer, features, None, queries, of_one)
+    same_hs, same_memory = decode(transformer, features, None, queries, of_one.expand_as(features))
     assert torch.equal(hs, same_hs)
     assert torch.equal(memory, same_memory)
 
@@ -191,11 +201,11 @@ def test_dropout_acts_in_training_only():
     attentions = [m for m in transformer.modules() if isinstance(m, nn.MultiheadAttention)]
     assert [attention.dropout for attention in attentions] == [0.5] * 3 * LAYERS
     inputs = draw_inputs(2)
-    hs, memory = transformer(*inputs)
-    assert not torch.equal(hs, transformer(*inputs)[0])
-    assert not torch.equal(memory, transformer(*inputs)[1])
+    hs, memory = decode(transformer, *inputs)
+    assert not torch.equal(hs, decode(transformer, *inputs)[0])
+    assert not torch.equal(memory, decode(transformer, *inputs)[1])
     transformer.eval()
-    assert torch.equal(transformer(*inputs)[0], transformer(*inputs)[0])
+    assert torch.equal(decode(transformer, *inputs)[0], decode(transformer, *inputs)[0])
 
 
 @torch.no_grad()
@@ -205,7 +215,7 @@ def test_dropout_is_on_every_residual_branch(transformer):
         if isinstance(module, nn.Dropout):
             module.p = 1.0
     features, mask, queries, positions = draw_inputs(1)
-    hs, memory = transformer(features, mask, queries, positions)
+    hs, memory = decode(transformer, features, mask, queries, positions)
     tokens, target = features[0].flatten(1).T, torch.zeros_like(queries)
     if transformer.encoder.norm is None:  # post-norm
         for layer in transformer.encoder.layers:
@@ -223,7 +233,7 @@ def test_dropout_is_on_every_residual_branch(transformer):
 def test_every_parameter_and_input_gets_a_finite_gradient(transformer):
     features, mask, queries, positions = draw_inputs(2)
     leaves = [x.requires_grad_() for x in (features, queries, positions)]
-    hs, _ = transformer(features, mask, queries, positions)
+    hs, _ = decode(transformer, features, mask, queries, positions)
     (hs * torch.randn_like(hs)).sum().backward()
     for leaf in (*leaves, *transformer.parameters()):
         assert leaf.grad.isfinite().all()
