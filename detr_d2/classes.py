@@ -44,6 +44,12 @@ def panoptic_classes(cfg: CfgNode) -> PanopticClasses:
     return classes
 
 
+def things_and_stuff(cfg: CfgNode) -> PanopticClasses:
+    """As `panoptic_classes`; all are things in a dataset that does not tell them from stuff."""
+    classes = classes_of_metadata(first_dataset(cfg))
+    return classes or PanopticClasses(list(range(cfg.MODEL.DETR.NUM_CLASSES)), [])
+
+
 def classes_of_metadata(name: str) -> PanopticClasses | None:
     """The classes of dataset `name`; None where its metadata tells no things from stuff."""
     metadata = MetadataCatalog.get(name)

@@ -1,7 +1,8 @@
 """All tensors of a forward pass, recorded from outside: the model's code knows nothing of it.
 
-Modules are watched by hooks, and `preprocess`, `encode` and `masks_in_chunks`, public methods of the meta-archs, by wrappers that are taken off again. Both only read, so the results are
-the same to the bit.
+Modules are watched by hooks, and `preprocess`, `encode` and `masks_in_chunks`, public methods of
+the meta-archs, by wrappers that are taken off again. Both only read, so the results are the same to
+the bit.
 """
 
 import re

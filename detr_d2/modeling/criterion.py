@@ -89,7 +89,7 @@ class SetCriterion(nn.Module):
 
     @staticmethod
     def arguments_from(detr, fixed_classes: tuple[int, ...] = ()) -> dict:
-        """The constructor's arguments from the node `MODEL.DETR`; `fixed_classes` of the matcher."""
+        """The constructor's arguments from the node `MODEL.DETR`, and the matcher's classes."""
         return {
             "matcher": HungarianMatcher(
                 cost_class=detr.COST_CLASS,

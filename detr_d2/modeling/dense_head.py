@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
@@ -84,7 +85,9 @@ def propose(cells: Cells, number: int, nms_threshold: float) -> Tensor:
     Returns:
         (B, min(N, A)) int64, the numbers of the cells.
     """
-    scores = cells.logits.amax(-1).masked_fill(~cells.inside, float("-inf"))
+    # A column beside the classes, of which there may be none.
+    scores = F.pad(cells.logits, (0, 1), value=float("-inf")).amax(-1)
+    scores = scores.masked_fill(~cells.inside, float("-inf"))
     batch, number = len(scores), min(number, scores.shape[1])
     scores, best = scores.topk(min(max(number, _COMPARED), scores.shape[1]))
     boxes = cells.boxes.gather(1, best[..., None].expand(-1, -1, 4))

@@ -15,7 +15,7 @@ from detectron2.config import configurable
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
-from ..classes import panoptic_classes
+from ..classes import things_and_stuff
 from .dense_head import Cells, DenseHead, propose
 from .dense_targets import Assignment, assign, dense_losses
 from .linear import Linear
@@ -169,7 +169,7 @@ class ProposalTransformer(Transformer):
 
     @classmethod
     def from_config(cls, cfg, backbone_shape):
-        detr, classes = cfg.MODEL.DETR, panoptic_classes(cfg)
+        detr, classes = cfg.MODEL.DETR, things_and_stuff(cfg)
         return {
             **super().from_config(cfg, backbone_shape),
             "backbone_shape": backbone_shape,

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .precision import at_least_float32
+
 NAMES = ("res4", "res3", "res2")
 
 
@@ -67,7 +69,7 @@ class Levels:
         Returns:
             (K, R, R, p).
         """
-        finest, stride = self.maps[-1], self.strides[-1]
+        finest, stride = at_least_float32(self.maps[-1]), self.strides[-1]
         h, w = finest.shape[-2:]
         x, y = (points_of(boxes, resolution) / stride).unbind(-1)
         left, right, along = _between(x, w)

@@ -1,0 +1,60 @@
+"""What each pixel is, before it is asked whose it is: a semantic map, and how it is trained."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .matcher import Targets
+from .precision import at_least_float32
+
+
+def log_odds(semantic: Tensor) -> Tensor:
+    """(B, C, h, w) logits over classes -> log p - log(1 - p) of each, within 9.2."""
+    p = at_least_float32(semantic).softmax(1)
+    return (p + 1e-4).log() - (1 - p + 1e-4).log()
+
+
+def pad_segment_maps(targets: list[Targets], size: tuple[int, int]) -> Tensor:
+    """(B, H, W) int64, t + 1 at segment t of an image, 0 at VOID and in the padding."""
+    maps = []
+    for segment_map in (t.segment_map.long() for t in targets):
+        h, w = segment_map.shape
+        maps.append(F.pad(segment_map, (0, size[1] - w, 0, size[0] - h)))
+    return torch.stack(maps)
+
+
+def classes_of(maps: Tensor, targets: list[Targets]) -> Tensor:
+    """(B, H, W) segments, as `pad_segment_maps` gives them -> their classes, -1 at VOID."""
+    classes = [torch.cat((t.labels.new_tensor([-1]), t.labels))[m] for m, t in zip(maps, targets)]
+    return torch.stack(classes)
+
+
+def shares_of_classes(classes: Tensor, cells: Tensor) -> Tensor:
+    """How many pixels of each class are in each cell.
+
+    Args:
+        classes: (B, H, W) int64, -1 at VOID.
+        cells: (B, C, h, w), a pixel belongs to the cell that its centre is in.
+
+    Returns:
+        (B, h, w, C), in the dtype of `cells`.
+    """
+    batch, number, h, w = cells.shape
+    (height, width), device = classes.shape[1:], classes.device
+    row = torch.arange(height, device=device) * h // height
+    column = torch.arange(width, device=device) * w // width
+    first = (torch.arange(batch, device=device)[:, None, None] * h + row[:, None]) * w + column
+    places = (first * number + classes)[classes >= 0]
+    counts = places.bincount(minlength=batch * h * w * number)
+    return counts.view(batch, h, w, number).to(cells.dtype)
+
+
+def cross_entropy_of_shares(logits: Tensor, shares: Tensor) -> Tensor:
+    """The mean over pixels of the cross-entropy, all pixels of a cell having its logits.
+
+    Args:
+        logits: (B, C, h, w).
+        shares: (B, h, w, C), pixels of each class.
+    """
+    log_probability = logits.permute(0, 2, 3, 1).log_softmax(-1)
+    return -(shares * log_probability).sum() / shares.sum().clamp(min=1)

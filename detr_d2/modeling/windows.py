@@ -1,0 +1,92 @@
+"""Masks of things in the frame of their boxes.
+
+At H/4 a thing of 20 pixels is five cells wide. In a window around its box it has as many points as
+a large one, what is seen there means the same at every size, and far from it nothing has to be
+computed or learned (He et al., arXiv:1703.06870).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import box_convert
+
+from .pyramid import normalised_conv
+
+_ENLARGED = 1.2  # times the box
+
+
+def windows_of(boxes: Tensor, sizes: Tensor) -> Tensor:
+    """Boxes (T, 4), relative (cx, cy, w, h), and the (width, height) of their images (T, 2), pixels
+    -> (T, 4), (x0, y0, x1, y1) of their windows, pixels."""
+    windows = torch.cat((boxes[:, :2], boxes[:, 2:] * _ENLARGED), 1)
+    return box_convert(windows, "cxcywh", "xyxy") * sizes.repeat(1, 2)
+
+
+class WindowHead(nn.Module):
+    """Corrections of a thing's mask in the frame of its box, which begin at zero.
+
+    Features at R x R points of the window, the query's embedding added, two 3x3 convolutions and
+    a third that gives four logits a point (sub-pixel convolution, Shi et al., arXiv:1609.05158).
+    """
+
+    def __init__(self, d_model: int, channels: int, resolution: int):
+        super().__init__()
+        self.resolution = resolution
+        self.of_query = nn.Linear(d_model, channels)
+        self.convs = nn.Sequential(
+            normalised_conv(channels, channels), normalised_conv(channels, channels)
+        )
+        self.out = nn.Conv2d(channels, 4, 3, padding=1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, levels, windows: Tensor, images: Tensor, embeddings: Tensor) -> Tensor:
+        """(T, 4), (T,), (T, d) -> (T, 2R, 2R)."""
+        x = levels.regions(windows, images, self.resolution)
+        x = x + self.of_query(embeddings)[:, None, None]
+        return F.pixel_shuffle(self.out(self.convs(x.permute(0, 3, 1, 2))), 2)[:, 0]
+
+
+def sample(maps: Tensor, windows: Tensor, resolution: int, stride: int) -> Tensor:
+    """(T, h, w) -> (T, R, R), bilinear at R x R points of the windows (T, 4) in pixels.
+
+    Bilinear interpolation on a grid is two products of matrices, one an axis.
+    """
+    along = (torch.arange(resolution, device=maps.device, dtype=windows.dtype) + 0.5) / resolution
+    corner, size = windows[:, :2], windows[:, 2:] - windows[:, :2]
+    x, y = ((corner + along[:, None, None] * size) / stride - 0.5).permute(2, 1, 0)
+    rows, columns = hat(y, maps.shape[1]), hat(x, maps.shape[2])
+    return rows.to(maps.dtype) @ maps @ columns.to(maps.dtype).transpose(1, 2)
+
+
+def paste(values: Tensor, windows: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The inverse way: (T, R, R) values of windows at the columns x (W',) and rows y (H',), pixels.
+
+    Returns:
+        (T, H', W'), bilinear, and (T, H', W') bool, True inside of the window.
+    """
+    resolution = values.shape[-1]
+    inside, weights = [], []
+    for places, low, high in ((y, windows[:, 1], windows[:, 3]), (x, windows[:, 0], windows[:, 2])):
+        low, high = low[:, None], high[:, None]
+        inside.append((low <= places) & (places < high))
+        within = (places - low) / (high - low) * resolution - 0.5
+        weights.append(hat(within, resolution).to(values.dtype))
+    pasted = weights[0] @ values @ weights[1].transpose(1, 2)
+    return pasted, inside[0][:, :, None] & inside[1][:, None, :]
+
+
+def nearest(maps: Tensor, images: Tensor, points: Tensor) -> Tensor:
+    """(B, H, W) at (T, P, 2) points (x, y) of the images (T,) -> (T, P); beyond the border, 0."""
+    x, y = points.floor().long().unbind(-1)
+    h, w = maps.shape[-2:]
+    inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
+    found = maps[images[:, None], y.clamp(0, h - 1), x.clamp(0, w - 1)]
+    return found * inside
+
+
+def hat(places: Tensor, length: int) -> Tensor:
+    """(..., P) places in cells, from the middle of the first -> (..., P, length): the weights of
+    linear interpolation between `length` values; beyond the ends, the last one's."""
+    cells = torch.arange(length, device=places.device, dtype=places.dtype)
+    return (1 - (places.clamp(0, length - 1)[..., None] - cells).abs()).clamp(min=0)
