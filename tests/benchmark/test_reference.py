@@ -11,12 +11,12 @@ from detr_d2.benchmark.models import detr_cfg
 from detr_d2.benchmark.reference.data import boxes_of
 from detr_d2.benchmark.reference.postprocessing import panoptic_of
 from detr_d2.benchmark.variants import Variant
+from detr_d2.modeling.merging import MergingRule
 from detr_d2.modeling.postprocessing import (
     classify,
     is_confident,
     panoptic_from_masks,
 )
-from detr_d2.modeling.upsampling import UpsampledMasks
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -63,11 +63,10 @@ def test_panoptic_maps_agree(settings, seed, output_size):
     )
     scores, classes = classify(logits)
     kept = is_confident(logits, 0.85)
-    masks = UpsampledMasks(masks[kept], size, size, output_size)
+    rule = MergingRule(official_stuff_rule=True)
+    masks = rule.upsampled(masks[kept], size, size, output_size)
     things = torch.tensor(is_thing)
-    found, infos = panoptic_from_masks(
-        masks, classes[kept], scores[kept], things, 4, official_stuff_rule=True
-    )
+    found, infos = panoptic_from_masks(masks, classes[kept], scores[kept], things, rule)
     assert torch.equal(found, expected) and infos == expected_infos
 
 

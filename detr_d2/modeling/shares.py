@@ -1,0 +1,79 @@
+"""How much of its own mask each query wins. [Cheng et al., arXiv:2112.01527]"""
+
+import torch
+from torch import Tensor
+
+from .competition import over_corners
+from .upsampling import Neighbours, UpsampledMasks, look_up
+
+_CELLS_AT_ONCE = 2**12
+
+
+def shares_won(masks: UpsampledMasks, winners: Tensor) -> Tensor:
+    """The share of the pixels of its own mask (logit > 0, p > 0.5) that each query has won.
+
+    A logit in a cell lies between those of the corners: where all four are above 0, the whole cell
+    is of the mask, and where none is, nothing of it is. Masks are interpolated in the other cells
+    alone, along their outlines.
+
+    Args:
+        masks: of the K queries, bilinear.
+        winners: (H', W') int64.
+
+    Returns:
+        (K,) float64, 0 to 1; NaN where no pixel is of the mask.
+    """
+    positive = masks.by_pixel > 0
+    whole = over_corners(positive, torch.bitwise_and)
+    outline = over_corners(positive, torch.bitwise_or).logical_xor_(whole)
+    areas = _areas(masks, whole, outline)
+    number = len(areas)
+    winners_of_own = torch.where(_is_own(masks, winners, whole, outline), winners, number)
+    won = winners_of_own.flatten().bincount(minlength=number + 1)[:number]
+    return won / areas
+
+
+def _is_own(masks: UpsampledMasks, winners: Tensor, whole: Tensor, outline: Tensor) -> Tensor:
+    """(H', W') bool: the pixel is of the mask of its winner."""
+    width, number = whole.shape[1:]
+    cell = masks.rows.low[:, None] * width + masks.columns.low
+    place = cell * number + winners
+    own = look_up(whole.flatten(), place)
+    pixels = look_up(outline.flatten(), place).nonzero()
+    own[tuple(pixels.T)] = masks.at(pixels, winners[tuple(pixels.T)]) > 0
+    return own
+
+
+def _areas(masks: UpsampledMasks, whole: Tensor, outline: Tensor) -> Tensor:
+    """The pixels of each mask.
+
+    Args:
+        whole, outline: (h, w, K) bool, the cells that are all within the mask, or partly.
+
+    Returns:
+        (K,) float64.
+    """
+    rows, columns = (_weights(*x) for x in zip((masks.rows, masks.columns), whole.shape))
+    per_row, per_column = ((weights == weights).sum(1).double() for weights in (rows, columns))
+    pixels = (per_row[:, None] * per_column).flatten().split(_CELLS_AT_ONCE)
+    cells = whole.flatten(0, 1).split(_CELLS_AT_ONCE)
+    areas = sum(n @ some.double() for n, some in zip(pixels, cells))
+    for some in outline.nonzero().split(_CELLS_AT_ONCE):
+        row, column, query = some.T
+        corners = masks.corners(row, column, query)
+        upper, lower = (
+            torch.lerp(left[:, None], right[:, None], columns[column]) for left, right in corners
+        )
+        logits = torch.lerp(upper[:, None], lower[:, None], rows[row][:, :, None])
+        areas.index_add_(0, query, (logits > 0).sum((1, 2)).double())
+    return areas
+
+
+def _weights(side: Neighbours, cells: int) -> Tensor:
+    """(cells, n): the weights of the pixels in each cell, and NaN behind the last of them."""
+    lengths = side.low.bincount(minlength=cells)
+    first = lengths.cumsum(0) - lengths
+    place = torch.arange(len(side.low), device=side.low.device) - first[side.low]
+    weights = side.weight.new_full((cells, int(lengths.max())), float("nan"))
+    weights[side.low, place] = side.weight
+    return weights
