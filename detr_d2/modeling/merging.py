@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from detectron2.config import CfgNode
 from torch import Tensor
 
 from ..errors import UserError
@@ -52,6 +53,16 @@ class MergingRule:
                 "MODEL.DETR.PANOPTIC.OFFICIAL_STUFF_RULE belongs to MERGE official: set it to "
                 "False, or MERGE to official."
             )
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> "MergingRule":
+        panoptic = cfg.MODEL.DETR.PANOPTIC
+        return cls(
+            panoptic.MERGE,
+            panoptic.SMALL_SEGMENT_AREA,
+            panoptic.LEAST_SHARE,
+            panoptic.OFFICIAL_STUFF_RULE,
+        )
 
     @property
     def by_scores(self) -> bool:

@@ -36,8 +36,8 @@ def shares_won(masks: UpsampledMasks, winners: Tensor) -> Tensor:
 def _is_own(masks: UpsampledMasks, winners: Tensor, whole: Tensor, outline: Tensor) -> Tensor:
     """(H', W') bool: the pixel is of the mask of its winner."""
     width, number = whole.shape[1:]
-    cell = masks.rows.low[:, None] * width + masks.columns.low
-    place = cell * number + winners
+    place = (masks.rows.low * width * number)[:, None] + winners
+    place += masks.columns.low * number
     own = look_up(whole.flatten(), place)
     pixels = look_up(outline.flatten(), place).nonzero()
     own[tuple(pixels.T)] = masks.at(pixels, winners[tuple(pixels.T)]) > 0

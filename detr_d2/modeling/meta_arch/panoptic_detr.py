@@ -87,12 +87,7 @@ class PanopticDETR(DETR):
             thing_classes=_thing_classes(cfg),
             freeze_detr=detr.FREEZE_DETR,
             panoptic_score_threshold=detr.PANOPTIC.SCORE_THRESHOLD,
-            merging=MergingRule(
-                detr.PANOPTIC.MERGE,
-                detr.PANOPTIC.SMALL_SEGMENT_AREA,
-                detr.PANOPTIC.LEAST_SHARE,
-                detr.PANOPTIC.OFFICIAL_STUFF_RULE,
-            ),
+            merging=MergingRule.from_config(cfg),
             instance_score_threshold=detr.INSTANCES.SCORE_THRESHOLD,
             instance_masks_on=detr.INSTANCES.MASKS_ON,
             masks_per_chunk=detr.MASKS_PER_CHUNK,
