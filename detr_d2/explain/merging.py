@@ -17,8 +17,8 @@ class MergingStep:
     """
     Attributes:
         title: what was done.
-        winners: (H', W') int64, which of the P queries has each pixel, -1 where none is left.
-        segments: (H', W') int64, the segment of each pixel: the first of its queries, or -1.
+        winners: (H', W') int32, which of the P queries has each pixel, -1 where none is left.
+        segments: (H', W') int32, the segment of each pixel: the first of its queries, or -1.
         removed: the queries (of the P) that were removed in this step.
         num_segments: segments that have pixels.
         pixels_changed: pixels whose segment is another than in the step before.

@@ -74,7 +74,7 @@ class HighestScore:
 
     def among(self, queries: Tensor) -> "HighestScore":
         """The same for some of the queries, (K',) int64."""
-        return HighestScore(self.scores[queries])
+        return HighestScore(self.scores.index_select(0, queries))
 
     def _costs(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """(..., K) -> (..., K) costs times exp(m); (...) m."""
@@ -99,13 +99,13 @@ class Competition:
 
         Args:
             left: (K,) bool, the queries that take part.
-            before: (h', w') int64, the winners when more took part. Those that are left keep their
+            before: (h', w') int32, the winners when more took part. Those that are left keep their
                 pixels, and where none is left, all stays as it is.
 
         Returns:
-            (h', w') int64.
+            (h', w') int32.
         """
-        queries = left.nonzero()[:, 0]
+        queries = left.nonzero()[:, 0].int()
         if before is not None and not len(queries):
             return before
         decides = self.decides.among(queries)
@@ -122,7 +122,7 @@ class Competition:
         return winners
 
     def _undisputed(self, decides: HighestLogit | HighestScore, queries: Tensor) -> Tensor:
-        """(h, w) int64, see `HighestLogit.undisputed`; some rows at a time."""
+        """(h, w) int32, see `HighestLogit.undisputed`; some rows at a time."""
         by_pixel, height = self.masks.by_pixel, self.masks.logits.shape[1]
         step = max(1, self.masks.pixels_at_once // self.masks.logits.shape[2])
         winners = []
@@ -135,7 +135,7 @@ class Competition:
     def _winners_at(
         self, pixels: Tensor, decides: HighestLogit | HighestScore, queries: Tensor
     ) -> Tensor:
-        """(P, 2) int64 -> (P,) int64."""
+        """(P, 2) int64 -> (P,) int32."""
         winners = [
             decides.winners(_of(self.masks.at(some), queries))
             for some in pixels.split(self.masks.pixels_at_once)

@@ -79,7 +79,7 @@ class Contest(NamedTuple):
 
     Attributes:
         competition: of the K queries.
-        winners: (h', w') int64, the query that has each pixel while all take part.
+        winners: (h', w') int32, the query that has each pixel while all take part.
         shares: (K,) float64, see `shares_won`; None where they do not count.
         left: (K,) bool, the queries that are not dropped for their share.
     """
@@ -111,8 +111,8 @@ class Round(NamedTuple):
 
     Attributes:
         left: (K,) bool, the queries that have not been removed.
-        winners: (h', w') int64, the one of them that has each pixel; anything where none is left.
-        segments: (h', w') int64, its segment.
+        winners: (h', w') int32, the one of them that has each pixel; anything where none is left.
+        segments: (h', w') int32, its segment.
         areas: (K,) int64, pixels of the result of each segment, at the place of its first query.
     """
 
@@ -127,7 +127,7 @@ def removal_rounds(found: Contest, segment_of_query: Tensor, rule: MergingRule) 
     segments, until there is none.
 
     Args:
-        segment_of_query: (K,) int64, see `unite_stuff`.
+        segment_of_query: (K,) int32, see `unite_stuff`.
     """
     competition, winners, _, left = found
     winners = competition.winners(left, winners)
@@ -137,7 +137,7 @@ def removal_rounds(found: Contest, segment_of_query: Tensor, rule: MergingRule) 
         yield Round(left, winners, segments, areas)
         # The official code gives all pixels of a stuff class to its first query, then takes the
         # others, which are left with none, for small.
-        area_of_query = areas if rule.official_stuff_rule else areas[segment_of_query]
+        area_of_query = areas if rule.official_stuff_rule else look_up(areas, segment_of_query)
         small = left & (area_of_query <= rule.small_segment_area)
         if not small.any():
             return
@@ -154,7 +154,7 @@ def unite_stuff(classes: Tensor, is_thing: Tensor, left: Tensor) -> Tensor:
         left: (K,) bool, the queries that have not been dropped; the others stand alone.
 
     Returns:
-        (K,) int64.
+        (K,) int32.
     """
     first_of_class: dict[int, int] = {}
     alone = (is_thing[classes] | ~left).tolist()
@@ -162,4 +162,4 @@ def unite_stuff(classes: Tensor, is_thing: Tensor, left: Tensor) -> Tensor:
         query if alone[query] else first_of_class.setdefault(label, query)
         for query, label in enumerate(classes.tolist())
     ]
-    return torch.tensor(segments, dtype=torch.int64, device=classes.device)
+    return torch.tensor(segments, dtype=torch.int32, device=classes.device)

@@ -103,7 +103,7 @@ def _number_segments(
     present = areas.nonzero()[:, 0]
     ids = torch.zeros(len(areas), dtype=torch.int32, device=areas.device)
     ids[present] = torch.arange(1, len(present) + 1, dtype=torch.int32, device=areas.device)
-    best = torch.zeros_like(scores).scatter_reduce_(0, segment_of_query, scores, "amax")
+    best = torch.zeros_like(scores).scatter_reduce_(0, segment_of_query.long(), scores, "amax")
     columns = (classes[present], is_thing[classes[present]], best[present], areas[present])
     segments_info = [
         {"id": id_, "category_id": label, "isthing": thing, "score": score, "area": area}

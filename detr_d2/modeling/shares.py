@@ -6,7 +6,8 @@ from torch import Tensor
 from .competition import over_corners
 from .upsampling import Neighbours, UpsampledMasks, look_up
 
-_CELLS_AT_ONCE = 2**12
+# What is made for so many at once stays in a processor's cache.
+_CELLS_AT_ONCE, _PIXELS_AT_ONCE = 2**12, 2**17
 
 
 def shares_won(masks: UpsampledMasks, winners: Tensor) -> Tensor:
@@ -18,7 +19,7 @@ def shares_won(masks: UpsampledMasks, winners: Tensor) -> Tensor:
 
     Args:
         masks: of the K queries, bilinear.
-        winners: (H', W') int64.
+        winners: (H', W') int32.
 
     Returns:
         (K,) float64, 0 to 1; NaN where no pixel is of the mask.
@@ -26,22 +27,25 @@ def shares_won(masks: UpsampledMasks, winners: Tensor) -> Tensor:
     positive = masks.by_pixel > 0
     whole = over_corners(positive, torch.bitwise_and)
     outline = over_corners(positive, torch.bitwise_or).logical_xor_(whole)
-    areas = _areas(masks, whole, outline)
-    number = len(areas)
-    winners_of_own = torch.where(_is_own(masks, winners, whole, outline), winners, number)
-    won = winners_of_own.flatten().bincount(minlength=number + 1)[:number]
-    return won / areas
+    return _won(masks, winners, whole, outline) / _areas(masks, whole, outline)
 
 
-def _is_own(masks: UpsampledMasks, winners: Tensor, whole: Tensor, outline: Tensor) -> Tensor:
-    """(H', W') bool: the pixel is of the mask of its winner."""
+def _won(masks: UpsampledMasks, winners: Tensor, whole: Tensor, outline: Tensor) -> Tensor:
+    """(K,) int64: the pixels that are of the mask of their winner; see `_areas`."""
     width, number = whole.shape[1:]
-    place = (masks.rows.low * width * number)[:, None] + winners
-    place += masks.columns.low * number
-    own = look_up(whole.flatten(), place)
-    pixels = look_up(outline.flatten(), place).nonzero()
-    own[tuple(pixels.T)] = masks.at(pixels, winners[tuple(pixels.T)]) > 0
-    return own
+    rows, columns = masks.rows.low * width * number, masks.columns.low * number
+    won = torch.zeros(number + 1, dtype=torch.int64, device=winners.device)
+    step = max(1, _PIXELS_AT_ONCE // len(columns))
+    for first in range(0, len(rows), step):
+        some = winners[first : first + step]
+        place = rows[first : first + step, None] + some
+        place += columns
+        own = look_up(whole.flatten(), place)
+        row, column = look_up(outline.flatten(), place).nonzero().T
+        pixels = torch.stack([row + first, column], 1)
+        own[row, column] = masks.at(pixels, some[row, column]) > 0
+        won += torch.where(own, some, number).flatten().bincount(minlength=number + 1)
+    return won[:number]
 
 
 def _areas(masks: UpsampledMasks, whole: Tensor, outline: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ class UpsampledMasks:
         return values.repeat_interleave(rows, -2).repeat_interleave(columns, -1)
 
     def areas(self, segments: Tensor) -> Tensor:
-        """(h', w') int64 below K -> (K,) int64, pixels of the result."""
+        """(h', w') integer below K -> (K,) int64, pixels of the result."""
         pixels = None
         if segments.shape != self.output_size:
             pixels = (self.rows.repeats[:, None] * self.columns.repeats).flatten().double()
@@ -177,7 +177,7 @@ def _neighbours(
 
 
 def look_up(table: Tensor, places: Tensor) -> Tensor:
-    """`table[places]` of (n,) and (h', w') int64, in a third of the time."""
+    """`table[places]` of (n,) and (h', w') integer, in a third of the time."""
     return table.index_select(0, places.flatten()).view(places.shape)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from sizes import SIZES, logits_of, random_masks
 
-from detr_d2.modeling import upsampling
+from detr_d2.modeling import shares, upsampling
 from detr_d2.modeling.competition import Competition, HighestLogit, HighestScore
 from detr_d2.modeling.shares import shares_won
 from detr_d2.modeling.upsampling import UpsampledMasks
@@ -32,14 +32,14 @@ def test_winners_are_those_of_all_masks_at_full_size(by_scores, kind, sizes, que
     scores = torch.rand(queries).double() if by_scores else None
     competition, keys = competition_of(masks, sizes[1:], scores), keys_of(masks, sizes[1:], scores)
     before = competition.winners(everyone)
-    assert torch.equal(competition.masks.spread(before), keys.argmax(0))
+    assert torch.equal(competition.masks.spread(before).long(), keys.argmax(0))
 
     for share in (0.1, 0.5, 0.9):
         left = torch.rand(queries) < share
         left[0] = True
         among = keys.masked_fill(~left[:, None, None], float("-inf")).argmax(0)
         for winners in (competition.winners(left), competition.winners(left, before)):
-            assert torch.equal(competition.masks.spread(winners), among)
+            assert torch.equal(competition.masks.spread(winners).long(), among)
     assert competition.winners(~everyone, before) is before
 
 
@@ -55,7 +55,8 @@ def test_with_equal_scores_the_highest_logit_wins():
     masks = random_masks("smooth", 6, (7, 9))
     scores = torch.full((6,), 0.6).double()
     winners = competition_of(masks, [(28, 36)] * 3, scores).winners(scores > 0)
-    assert torch.equal(winners, logits_of(masks, *[(28, 36)] * 3, nearest=False).argmax(0))
+    wanted = logits_of(masks, *[(28, 36)] * 3, nearest=False).argmax(0)
+    assert torch.equal(winners.long(), wanted)
 
 
 @pytest.mark.parametrize("scores", [None, torch.tensor([0.9, 0.3])])
@@ -100,7 +101,9 @@ def plain_shares(masks, sizes, winners) -> list[float]:
 @pytest.mark.parametrize("kind", ["smooth", "noise", "flat"])
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("queries", [1, 2, 30])
-def test_shares_are_those_of_all_masks_at_full_size(kind, sizes, queries):
+def test_shares_are_those_of_all_masks_at_full_size(kind, sizes, queries, monkeypatch):
+    for constant in ("_CELLS_AT_ONCE", "_PIXELS_AT_ONCE"):
+        monkeypatch.setattr(shares, constant, 100)  # several pieces
     masks = random_masks(kind, queries, sizes[0]) - 0.5
     upsampled = UpsampledMasks(masks, *sizes[1:], nearest=False)
     winners = torch.randint(queries, sizes[3])
@@ -115,5 +118,5 @@ def test_shares_by_hand():
     upsampled = UpsampledMasks(masks, (4, 16), (4, 16), (4, 16), nearest=False)
     winners = torch.zeros(4, 16, dtype=torch.int64)
     winners[0] = 1
-    shares = shares_won(upsampled, winners)
-    assert shares[0] == 0.75 and shares[1].isnan()
+    first, second = shares_won(upsampled, winners)
+    assert first == 0.75 and second.isnan()
