@@ -37,19 +37,20 @@ class HighestScore:
 
         1/(s p) - 1/s_best = exp(-logit)/s + (1/s - 1/s_best)
 
-    which takes one exponential, and tells queries apart where p is rounded to 0 or 1. All costs of
-    a place are multiplied by exp(m), m being its highest logit, or 0 if that is lower. So far
-    outside of all masks, the costs of those that matter are finite.
+    which takes one exponential, and tells queries of the best score apart where p is rounded to 1.
+    All costs of a place are multiplied by exp(m), m being the lower of 0 and its highest logit:
+    so the cheapest is finite, and tells queries apart where p is rounded to 0, far outside of all
+    masks.
     """
 
     def __init__(self, scores: Tensor):
         """
         Args:
-            scores: (K,) in (0, 1].
+            scores: (K,) in (0, 1], K >= 1.
         """
         self.scores = scores
         self._inverse = 1 / scores
-        self._excess = self._inverse - 1 / scores.amax() if len(scores) else self._inverse
+        self._excess = self._inverse - 1 / scores.amax()
 
     def winners(self, logits: Tensor) -> Tensor:
         """(..., K) -> (...) int64; of equal ones the first."""
@@ -100,14 +101,14 @@ class Competition:
         Args:
             left: (K,) bool, the queries that take part.
             before: (h', w') int32, the winners when more took part. Those that are left keep their
-                pixels, and where none is left, all stays as it is.
+                pixels; where all or none are left, all stays as it is.
 
         Returns:
             (h', w') int32.
         """
-        queries = left.nonzero()[:, 0].int()
-        if before is not None and not len(queries):
+        if before is not None and (left.all() or not left.any()):
             return before
+        queries = left.nonzero()[:, 0].int()
         decides = self.decides.among(queries)
         kept = None if before is None else look_up(left, before)
         # To look at all cells does not pay for the pixels of a few.

@@ -58,7 +58,7 @@ def _areas(masks: UpsampledMasks, whole: Tensor, outline: Tensor) -> Tensor:
         (K,) float64.
     """
     rows, columns = (_weights(*x) for x in zip((masks.rows, masks.columns), whole.shape))
-    per_row, per_column = ((weights == weights).sum(1).double() for weights in (rows, columns))
+    per_row, per_column = ((~weights.isnan()).sum(1).double() for weights in (rows, columns))
     pixels = (per_row[:, None] * per_column).flatten().split(_CELLS_AT_ONCE)
     cells = whole.flatten(0, 1).split(_CELLS_AT_ONCE)
     areas = sum(n @ some.double() for n, some in zip(pixels, cells))
