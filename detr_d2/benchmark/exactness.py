@@ -96,8 +96,9 @@ def _apart(a: Tensor, b: Tensor) -> float:
 
 def check_shapes(variant: Variant, images: int) -> float:
     """Pixels in 10,000 of validation images that the trained model gives to another segment."""
-    overrides = ["MODEL.DETR.PANOPTIC.OFFICIAL_STUFF_RULE", "True"]
-    cfg = setup_cfg(str(SHAPES), overrides)
+    panoptic = "MODEL.DETR.PANOPTIC"
+    overrides = {"MERGE": "official", "OFFICIAL_STUFF_RULE": True, "SCORE_THRESHOLD": 0.85}
+    cfg = setup_cfg(str(SHAPES), [x for k, v in overrides.items() for x in (f"{panoptic}.{k}", v)])
     fast = build_model(cfg).eval()
     Checkpointer.from_config(cfg, fast).load(cfg.MODEL.WEIGHTS)
     reference = reference_of(fast, cfg).eval()

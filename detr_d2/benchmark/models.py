@@ -16,13 +16,14 @@ from .variants import Variant
 def detr_cfg(settings: Settings, *overrides) -> CfgNode:
     """The configuration of both DETRs.
 
-    Stuff is merged in the official way: the reference does it so, and maps are to be compared.
+    Masks are merged in the official way: the reference does it so, and maps are to be compared.
     """
     return setup_cfg(
         settings.config_file,
         [
             *settings.overrides,
             *("MODEL.DEVICE", settings.device, "MODEL.WEIGHTS", ""),
+            *("MODEL.DETR.PANOPTIC.MERGE", "official"),
             *("MODEL.DETR.PANOPTIC.OFFICIAL_STUFF_RULE", True),
             *("MODEL.DETR.INSTANCES.MASKS_ON", False),
             *overrides,

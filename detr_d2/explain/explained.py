@@ -49,13 +49,17 @@ class Explained:
         """From masks to the panoptic map; none without masks or kept queries."""
         if not self.has_masks:
             return []
-        return merging_steps(
-            self.image.kept_masks(),
-            self.image["classes"][self.image["kept"]],
-            self.model.is_thing,
-            self.model.small_segment_area,
-            self.model.official_stuff_rule,
-        )
+        kept = self.image["kept"]
+        classes, scores = (self.image[name][kept] for name in ("classes", "scores"))
+        things, rule = self.model.is_thing, self.model.merging
+        return merging_steps(self.image.kept_masks(), classes, scores, things, rule)
+
+    @cached_property
+    def share_of_query(self) -> dict[int, float]:
+        """What each kept query wins of its own mask, NaN where that has no pixel; nothing under a
+        rule that does not ask for it."""
+        shares = [step.shares for step in self.steps if step.shares is not None]
+        return dict(zip(self.kept, *shares)) if shares else {}
 
     @cached_property
     def winners(self) -> np.ndarray:

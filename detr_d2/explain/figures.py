@@ -21,6 +21,7 @@ from .pictures import (
     signed,
     size_of_width,
 )
+from .tables import share_text
 
 _WIDTH = 640  # pixels, at most, of the photograph and of the panoptic maps
 _LEVEL_WIDTH = 240  # of a backbone level
@@ -104,7 +105,9 @@ def mask_figures(explained: Explained) -> Iterator[Figure]:
     logits = explained.image["full_mask_logits"]
     size = size_of_width(logits.shape[-2:], _LOGITS_WIDTH)
     panels = [resized(signed(mask), size) for mask in logits]
-    yield Figure("mask_logits", [f"query {query}" for query in queries], panels)
+    shares = {query: f": {share_text(x)}" for query, x in explained.share_of_query.items()}
+    labels = [f"query {query}{shares.get(query, '')}" for query in queries]
+    yield Figure("mask_logits", labels, panels)
 
     size = size_of_width(photograph.shape[:2], min(_WIDTH, max(_WIDTH // 2, photograph.shape[1])))
     under = resized(photograph, size)

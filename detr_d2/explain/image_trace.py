@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..modeling.mask_head import MaskHeadSmallConv
+from ..modeling.merging import MergingRule
 from ..modeling.upsampling import UpsampledMasks, upsample_masks
 from .mask_steps import MASK_HEAD_STEPS, mask_head_steps
 from .names import describe
@@ -64,18 +65,19 @@ class ImageTrace(Mapping[str, Tensor]):
         tensors: dict[str, Tensor],
         attentions: dict[str, Attention],
         mask_head: nn.Module | None,
+        merging: MergingRule | None,
         output: dict,
         res5_stride: int,
     ):
         """
         Args:
             tensors: what was recorded, by name; attentions stand as None where their place is.
-            mask_head: None for a model that gives boxes alone.
+            mask_head, merging: None for a model that gives boxes alone.
         """
         self.output = output
         self.attentions = attentions
         self.res5_stride = res5_stride
-        self._mask_head = mask_head
+        self._mask_head, self._merging = mask_head, merging
         self._values: dict[str, Tensor | Callable[[], Tensor]] = {
             name: partial(self._attention, name) if value is None else value
             for name, value in tensors.items()
@@ -107,7 +109,8 @@ class ImageTrace(Mapping[str, Tensor]):
     def kept_masks(self) -> UpsampledMasks:
         """What the model merges into `panoptic_seg`: the masks of the P kept queries."""
         size = self["image"].shape[-2:]  # inference does not pad
-        return UpsampledMasks(self._kept_mask_logits(), size, size, self["panoptic_seg"].shape)
+        sizes = size, size, self["panoptic_seg"].shape
+        return self._merging.upsampled(self._kept_mask_logits(), *sizes)
 
     def describe(self) -> list[dict]:
         """For each tensor its `name`, `shape` in `letters` and in numbers, `dtype`, `meaning`, and

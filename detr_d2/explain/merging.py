@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..modeling.postprocessing import removal_rounds, unite_stuff
+from ..modeling.merging import MergingRule, Round, contest, removal_rounds, unite_stuff
 from ..modeling.upsampling import UpsampledMasks
 
 
@@ -17,11 +17,12 @@ class MergingStep:
     """
     Attributes:
         title: what was done.
-        winners: (H', W') int64, which of the P queries has each pixel, -1 where none is left.
-        segments: (H', W') int64, the segment of each pixel: the first of its queries, or -1.
+        winners: (H', W') int32, which of the P queries has each pixel, -1 where none is left.
+        segments: (H', W') int32, the segment of each pixel: the first of its queries, or -1.
         removed: the queries (of the P) that were removed in this step.
         num_segments: segments that have pixels.
         pixels_changed: pixels whose segment is another than in the step before.
+        shares: where queries are dropped for their share: that of each of the P, see `shares_won`.
     """
 
     title: str
@@ -30,45 +31,63 @@ class MergingStep:
     removed: list[int]
     num_segments: int
     pixels_changed: int
+    shares: list[float] | None = None
 
 
 def merging_steps(
-    masks: UpsampledMasks,
-    classes: Tensor,
-    is_thing: Tensor,
-    small_segment_area: int,
-    official_stuff_rule: bool = False,
+    masks: UpsampledMasks, classes: Tensor, scores: Tensor, is_thing: Tensor, rule: MergingRule
 ) -> list[MergingStep]:
-    """The steps of `panoptic_from_masks`, with its arguments: argmax, union of stuff, and then each
-    round in which small segments are removed. Without queries there is no step.
+    """The steps of `panoptic_from_masks`, with its arguments: argmax, under the rule "scores" the
+    drop of queries for their share, union of stuff, and then each round in which small segments are
+    removed. Without queries there is no step.
 
     Args:
         masks: of the P kept queries.
         classes: (P,) int64.
+        scores: (P,).
     """
     if not len(classes):
         return []
-    united = unite_stuff(classes, is_thing)
-    first, *others = removal_rounds(masks, united, small_segment_area, official_stuff_rule)
-    winners = masks.spread(first.winners)
-    steps = [MergingStep("argmax", winners, winners, [], _count(winners), 0)]
-    steps.append(_next(steps[-1], "stuff united", winners, masks.spread(first.segments), []))
+    found = contest(masks, scores, rule)
+    first, *others = removal_rounds(found, unite_stuff(classes, is_thing, found.left), rule)
+    winners = masks.spread(found.winners)
+    title = "argmax of score x probability" if rule.by_scores else "argmax"
+    steps = [MergingStep(title, winners, winners, [], _count(winners), 0)]
+    winners, segments = _maps(masks, first)
+    if found.shares is not None:
+        title, removed = "queries with a small share dropped", _numbers(~found.left)
+        steps.append(_next(steps[-1], title, winners, winners, removed, found.shares.tolist()))
+    steps.append(_next(steps[-1], "stuff united", winners, segments, []))
     left = first.left
     for round_ in others:
-        winners, segments = map(masks.spread, (round_.winners, round_.segments))
-        if not round_.left.any():
-            winners = segments = torch.full_like(winners, -1)
-        removed = (left & ~round_.left).nonzero()[:, 0].tolist()
-        steps.append(_next(steps[-1], "small segments removed", winners, segments, removed))
+        removed = _numbers(left & ~round_.left)
+        steps.append(_next(steps[-1], "small segments removed", *_maps(masks, round_), removed))
         left = round_.left
     return steps
 
 
+def _maps(masks: UpsampledMasks, round_: Round) -> tuple[Tensor, Tensor]:
+    """(H', W') winners and segments, -1 where none is left."""
+    winners, segments = map(masks.spread, (round_.winners, round_.segments))
+    if not round_.left.any():
+        winners = segments = torch.full_like(winners, -1)
+    return winners, segments
+
+
+def _numbers(queries: Tensor) -> list[int]:
+    return queries.nonzero()[:, 0].tolist()
+
+
 def _next(
-    before: MergingStep, title: str, winners: Tensor, segments: Tensor, removed: list[int]
+    before: MergingStep,
+    title: str,
+    winners: Tensor,
+    segments: Tensor,
+    removed: list[int],
+    shares: list[float] | None = None,
 ) -> MergingStep:
     changed = int((segments != before.segments).sum())
-    return MergingStep(title, winners, segments, removed, _count(segments), changed)
+    return MergingStep(title, winners, segments, removed, _count(segments), changed, shares)
 
 
 def _count(segments: Tensor) -> int:

@@ -74,6 +74,18 @@ _THEN_MASKS = (
     "; a mask head draws a mask for each query that is sure; and the masks are merged, so that "
     "every pixel belongs to one segment"
 )
+_RULES = {
+    "official": (
+        "Each pixel goes to the kept query with the highest mask logit there, so masks cannot "
+        "overlap."
+    ),
+    "scores": (
+        "Each pixel goes to the kept query with the highest product of class score and mask "
+        "probability there, so masks cannot overlap. A query that wins less than {:.0%} of the "
+        "pixels of its own mask (the red ones above) is dropped, and its pixels go to the best of "
+        "the others."
+    ),
+}
 _OTHERS_MASKED = ", and other things, whose masks are given one by one and not merged"
 
 
@@ -126,8 +138,8 @@ def _facts(explained: Explained) -> dict:
 
 def _mask_sections(explained: Explained, facts: dict) -> str:
     image, letters = explained.image, explained.letters()
-    names, area = explained.class_names, explained.model.small_segment_area
-    none_small = len(explained.steps) == 2
+    names, rule = explained.class_names, explained.model.merging
+    none_small = explained.steps and explained.steps[-1].title == "stuff united"
     more_masked = letters["K"] > letters["P"]
     return _template("page_masks.html").substitute(
         facts,
@@ -136,7 +148,8 @@ def _mask_sections(explained: Explained, facts: dict) -> str:
         num_masked=letters["K"],
         others_masked=_OTHERS_MASKED if more_masked else "",
         width_concatenation=letters["d"] + letters["M"],
-        small_area=area,
+        merging_rule=_RULES[rule.merge].format(rule.least_share),
+        small_area=rule.small_segment_area,
         none_small=" Here no segment is small, so none is removed." if none_small else "",
         merging_rows=tables.merging_rows(explained.steps, explained.kept),
         segment_rows=tables.segment_rows(

@@ -1,5 +1,6 @@
 """The tables of the page, as HTML; whatever comes from files is escaped."""
 
+import math
 import re
 from html import escape
 
@@ -100,16 +101,22 @@ def query_table(image: ImageTrace, labels: list[str]) -> str:
 
 
 def merging_rows(steps: list[MergingStep], queries: list[int]) -> str:
-    cells = [
-        [
-            step.title,
-            step.num_segments,
-            step.pixels_changed,
-            ", ".join(str(queries[place]) for place in step.removed) or "none",
+    """The steps; a query that was dropped for the share of its mask has that behind it."""
+    cells = []
+    for step in steps:
+        removed = [
+            str(queries[place]) + (f" ({share_text(step.shares[place])})" if step.shares else "")
+            for place in step.removed
         ]
-        for step in steps
-    ]
+        cells.append(
+            [step.title, step.num_segments, step.pixels_changed, ", ".join(removed) or "none"]
+        )
     return rows(cells, {1, 2})
+
+
+def share_text(share: float) -> str:
+    """What a query wins of its own mask."""
+    return "no pixel of its own" if math.isnan(share) else f"wins {share:.0%}"
 
 
 def segment_rows(

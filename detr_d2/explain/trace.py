@@ -105,6 +105,7 @@ class _Pass:
             tensors,
             attentions,
             getattr(model, "mask_head", None),
+            getattr(model, "merging", None),
             output,
             model.backbone.output_shape()["res5"].stride,
         )

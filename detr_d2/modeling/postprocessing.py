@@ -1,16 +1,15 @@
 """From the tensors of one image to Detectron2's `Instances` and `panoptic_seg`. [DETR 4.4]"""
 
 from collections import deque
-from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 from .boxes import absolute_xyxy
+from .merging import MergingRule, Round, contest, removal_rounds, unite_stuff
 from .precision import at_least_float32
-from .upsampling import UpsampledMasks
+from .upsampling import UpsampledMasks, look_up
 
 
 def classify(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -54,7 +53,7 @@ def instances_from_queries(
 
 def instance_masks(masks: UpsampledMasks) -> Tensor:
     """(K, height, width) bool at the size of the original image, p > 0.5."""
-    return masks.spread(masks.everywhere() > 0)
+    return masks.spread(masks.positive())
 
 
 def panoptic_from_masks(
@@ -62,25 +61,23 @@ def panoptic_from_masks(
     classes: Tensor,
     scores: Tensor,
     is_thing: Tensor,
-    small_segment_area: int,
-    official_stuff_rule: bool = False,
+    rule: MergingRule,
 ) -> tuple[Tensor, list[dict]]:
     """Merge the masks of the kept queries into one map.
 
-    Every pixel goes to the query with the highest mask logit there; queries of one stuff class
-    are one segment; a segment of at most `small_segment_area` pixels is removed and its pixels
-    go to the best of the queries that are left, until no segment is small.
+    Every pixel goes to the query with the highest mask logit there, or, as the rule says, to the
+    one with the highest product of class score and mask probability; queries that are left with too
+    little of their masks are then dropped. Queries of one stuff class are one segment; a segment of
+    few pixels is removed and its pixels go to the best of the queries that are left, until no
+    segment is small.
 
-    docs/panoptic_merging.md shows on an example what the official code does instead.
+    docs/panoptic_merging.md shows the rules on an example.
 
     Args:
-        masks: of the K queries.
+        masks: of the K queries, upsampled as the rule has it (`MergingRule.upsampled`).
         classes: (K,) int64, contiguous.
         scores: (K,).
         is_thing: (C,) bool.
-        small_segment_area: pixels of the output.
-        official_stuff_rule: of the queries of one stuff class, keep the first alone; the pixels
-            of the others go to the best of the queries that are left.
 
     Returns:
         panoptic_seg: (H', W') int32, the size of the original image, 0 = VOID (no query is left),
@@ -90,71 +87,12 @@ def panoptic_from_masks(
     """
     if not len(classes):
         return torch.zeros(masks.output_size, dtype=torch.int32, device=classes.device), []
-    segment_of_query = unite_stuff(classes, is_thing)
-    rounds = removal_rounds(masks, segment_of_query, small_segment_area, official_stuff_rule)
-    (last,) = deque(rounds, maxlen=1)
+    found = contest(masks, scores, rule)
+    segment_of_query = unite_stuff(classes, is_thing, found.left)
+    (last,) = deque(removal_rounds(found, segment_of_query, rule), maxlen=1)
     scores = scores.masked_fill(~last.left, 0.0)  # a removed query has no say
     ids, segments_info = _number_segments(last, segment_of_query, classes, scores, is_thing)
     return masks.spread(ids), segments_info
-
-
-class Round(NamedTuple):
-    """What one round of merging leaves.
-
-    Attributes:
-        left: (K,) bool, the queries that have not been removed.
-        winners: (h', w') int64, the one of them that has each pixel; anything where none is left.
-        segments: (h', w') int64, its segment.
-        areas: (K,) int64, pixels of the result of each segment, at the place of its first query.
-    """
-
-    left: Tensor
-    winners: Tensor
-    segments: Tensor
-    areas: Tensor
-
-
-def removal_rounds(
-    masks: UpsampledMasks,
-    segment_of_query: Tensor,
-    small_segment_area: int,
-    official_stuff_rule: bool = False,
-) -> Iterator[Round]:
-    """First with all queries, then after each removal of the small segments, until there is none.
-
-    Args:
-        segment_of_query: (K,) int64, see `unite_stuff`.
-        masks, small_segment_area, official_stuff_rule: see `panoptic_from_masks`.
-    """
-    left = torch.ones_like(segment_of_query, dtype=torch.bool)
-    winners = masks.winners()
-    while True:
-        segments = segment_of_query[winners]
-        areas = masks.areas(segments) * left.any()
-        yield Round(left, winners, segments, areas)
-        # The official code gives all pixels of a stuff class to its first query, then takes the
-        # others, which are left with none, for small.
-        area_of_query = areas if official_stuff_rule else areas[segment_of_query]
-        small = left & (area_of_query <= small_segment_area)
-        if not small.any():
-            return
-        left = left & ~small
-        # Only the pixels of what was removed have a new winner.
-        lost = small[winners].nonzero()
-        winners = winners.clone()
-        winners[tuple(lost.T)] = masks.winners_at(lost, left)
-
-
-def unite_stuff(classes: Tensor, is_thing: Tensor) -> Tensor:
-    """(K,) int64: for each query its segment, the first query of its stuff class, or, of a thing,
-    itself."""
-    first_of_class: dict[int, int] = {}
-    things = is_thing.tolist()
-    segments = [
-        query if things[label] else first_of_class.setdefault(label, query)
-        for query, label in enumerate(classes.tolist())
-    ]
-    return torch.tensor(segments, dtype=torch.int64, device=classes.device)
 
 
 def _number_segments(
@@ -165,10 +103,10 @@ def _number_segments(
     present = areas.nonzero()[:, 0]
     ids = torch.zeros(len(areas), dtype=torch.int32, device=areas.device)
     ids[present] = torch.arange(1, len(present) + 1, dtype=torch.int32, device=areas.device)
-    best = torch.zeros_like(scores).scatter_reduce_(0, segment_of_query, scores, "amax")
+    best = torch.zeros_like(scores).scatter_reduce_(0, segment_of_query.long(), scores, "amax")
     columns = (classes[present], is_thing[classes[present]], best[present], areas[present])
     segments_info = [
         {"id": id_, "category_id": label, "isthing": thing, "score": score, "area": area}
         for id_, (label, thing, score, area) in enumerate(zip(*map(Tensor.tolist, columns)), 1)
     ]
-    return ids[last.segments], segments_info
+    return look_up(ids, last.segments), segments_info

@@ -1,5 +1,6 @@
 """From masks at a quarter of the image's size to its pixels. [DETR 4.4]"""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +15,19 @@ _LOGITS_AT_ONCE = {"cpu": 2**19, "cuda": 2**24}
 class UpsampledMasks:
     """The K masks of one image at the pixels of its result, computed where they are asked for.
 
-    Masks are upsampled to the padded batch (bilinear) and cropped to the image, and what is made of
-    them there is resized to the original image (nearest). Where that is smaller, pixels are left
-    out, and where it is larger, they are repeated. So everything is computed at the h' rows and w'
-    columns that are left, once, and only the end is spread over the result.
+    There are two ways from the logits to a pixel of the result:
+
+    * bilinear: the centre of the pixel has a place in the processed image, and that a place among
+      the logits, between four of them. Each of the h' x w' pixels of the result is computed.
+    * nearest: as in the official code, masks are upsampled to the padded batch (bilinear) and
+      cropped to the image, and what is made of them there is resized to the original image
+      (nearest). Where that is smaller, pixels are left out, and where it is larger, they are
+      repeated. So everything is computed at the h' rows and w' columns that are left, once, and
+      only the end is spread over the result.
+
+    The logits around a pixel are the corners of its *cell*; there are as many cells as logits, and
+    the last ones of a row or column have their own logits on both sides. A bilinear value is a mean
+    of the four corners, so it lies between the lowest and the highest of them.
     """
 
     def __init__(
@@ -26,101 +36,116 @@ class UpsampledMasks:
         padded_size: tuple[int, int],
         image_size: tuple[int, int],
         output_size: tuple[int, int],
+        nearest: bool = True,
     ):
         """
         Args:
-            logits: (K, H/4, W/4), of the padded batch, finite.
+            logits: (K, h, w), of the padded batch, finite; of DETR, h and w are H/4 and W/4.
             padded_size: (H, W) of the batch, pixels.
             image_size: (height, width) of the processed image, without padding.
             output_size: (height, width) of the original image.
+            nearest: the way of the official code.
         """
         self.logits = logits
         self.output_size = tuple(output_size)
         sizes = zip(logits.shape[1:], padded_size, image_size, output_size)
-        self._rows, self._columns = (_neighbours(*lengths, logits) for lengths in sizes)
-        # (H/4, W/4, K): the K logits of a pixel lie together, where the argmax wants them, and are
+        self.rows, self.columns = (_neighbours(*lengths, nearest, logits) for lengths in sizes)
+        # (h, w, K): the K logits of a pixel lie together, where they are compared, and are
         # interpolated with the same weights.
-        self._by_pixel = logits.permute(1, 2, 0).contiguous()
+        self.by_pixel = logits.permute(1, 2, 0).contiguous()
+
+    @property
+    def pixels_at_once(self) -> int:
+        """At so many pixels, all K masks together fit the fastest memory."""
+        logits = _LOGITS_AT_ONCE.get(self.logits.device.type, _LOGITS_AT_ONCE["cpu"])
+        return max(1, logits // max(1, len(self.logits)))
 
     def spread(self, values: Tensor) -> Tensor:
         """(..., h', w') of any dtype -> (..., *output_size)."""
         if values.shape[-2:] == self.output_size:
             return values  # no pixel is repeated
-        rows, columns = (axis.repeats for axis in (self._rows, self._columns))
+        rows, columns = (axis.repeats for axis in (self.rows, self.columns))
         return values.repeat_interleave(rows, -2).repeat_interleave(columns, -1)
 
     def areas(self, segments: Tensor) -> Tensor:
-        """(h', w') int64 below K -> (K,) int64, pixels of the result."""
+        """(h', w') integer below K -> (K,) int64, pixels of the result."""
         pixels = None
         if segments.shape != self.output_size:
-            pixels = (self._rows.repeats[:, None] * self._columns.repeats).flatten().double()
+            pixels = (self.rows.repeats[:, None] * self.columns.repeats).flatten().double()
         return segments.flatten().bincount(pixels, len(self.logits)).long()
+
+    def of_cells(self, values: Tensor) -> Tensor:
+        """(h, w) of any dtype -> (h', w'), at each pixel that of its cell."""
+        return values.index_select(1, self.columns.low).index_select(0, self.rows.low)
 
     def everywhere(self) -> Tensor:
         """(K, h', w') logits."""
-        rows, columns = self._rows, self._columns
-        logits = torch.lerp(
-            self._by_pixel[:, columns.low], self._by_pixel[:, columns.high], columns.weight[:, None]
-        )
-        weight = rows.weight[:, None, None]
-        return torch.lerp(logits[rows.low], logits[rows.high], weight).permute(2, 0, 1)
+        return self._in_rows(slice(None)).permute(2, 0, 1)
 
-    def winners(self) -> Tensor:
-        """(h', w') int64: the mask with the highest logit at each pixel, K >= 1.
+    def positive(self) -> Tensor:
+        """(K, h', w') bool: the logit is above 0, the probability above 0.5."""
+        height, width = len(self.rows.low), len(self.columns.low)
+        found = self.logits.new_empty((len(self.logits), height, width), dtype=torch.bool)
+        step = max(1, self.pixels_at_once // max(1, width))
+        for first in range(0, height, step):
+            some = slice(first, first + step)
+            found[:, some] = (self._in_rows(some) > 0).permute(2, 0, 1)
+        return found
 
-        A bilinear value is a mean of the four logits around it, and the weights of the four are the
-        same for all masks. So a mask that is the highest at all four is the highest between them,
-        and masks are interpolated along the borders of segments alone.
-        """
-        highest = self.logits.argmax(0)
-        right, below = _next_along(highest, 1), _next_along(highest, 0)
-        undisputed = (highest == right) & (highest == below)
-        undisputed &= highest == _next_along(right, 0)
-        winners = torch.where(undisputed, highest, -1)
-        winners = winners[self._rows.low][:, self._columns.low]
-        disputed = (winners < 0).nonzero()
-        winners[tuple(disputed.T)] = self.winners_at(disputed)
-        return winners
+    def at(self, pixels: Tensor, queries: Tensor | None = None) -> Tensor:
+        """Logits at some pixels.
 
-    def winners_at(self, pixels: Tensor, left: Tensor | None = None) -> Tensor:
-        """
         Args:
             pixels: (P, 2) int64, places among the h' rows and w' columns.
-            left: (K,) bool, the masks that take part; by default all of them.
+            queries: (P,) int64, the one that is asked for at each; by default all of them.
 
         Returns:
-            (P,) int64, the mask with the highest logit.
+            (P, K); with `queries`, (P,).
         """
-        at_once = _LOGITS_AT_ONCE.get(pixels.device.type, _LOGITS_AT_ONCE["cpu"])
-        winners = []
-        for some in pixels.split(max(1, at_once // len(self.logits))):
-            logits = self._at(*some.T)
-            if left is not None:
-                logits[:, ~left] = float("-inf")
-            winners.append(logits.argmax(1))
-        return torch.cat(winners)
+        row, column = pixels.T
+        down, along = self.rows.weight[row], self.columns.weight[column]
+        if queries is None:
+            down, along = down[:, None], along[:, None]
+        corners = self.corners(self.rows.low[row], self.columns.low[column], queries)
+        upper, lower = (torch.lerp(*side, along) for side in corners)
+        return torch.lerp(upper, lower, down)
 
-    def _at(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """(P,), (P,) -> (P, K) logits."""
-        above, below, down = (values[rows] for values in self._rows[:3])
-        left, right, along = (values[columns] for values in self._columns[:3])
-        width, by_pixel = self.logits.shape[2], self._by_pixel.flatten(0, 1)
-        upper, lower = (
-            torch.lerp(
-                by_pixel.index_select(0, row * width + left),
-                by_pixel.index_select(0, row * width + right),
-                along[:, None],
-            )
-            for row in (above, below)
-        )
-        return torch.lerp(upper, lower, down[:, None])
+    def corners(
+        self, rows: Tensor, columns: Tensor, queries: Tensor | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The logits of some cells at their left and right corner: above, then below.
+
+        Args:
+            rows, columns: (C,) int64, places among the h rows and w columns of cells.
+            queries: see `at`.
+
+        Returns:
+            each (C, K); with `queries`, (C,).
+        """
+        height, width, number = self.by_pixel.shape
+        logits = self.by_pixel.flatten(0, 1) if queries is None else self.by_pixel.flatten()
+        behind = (columns + 1).clamp(max=width - 1)
+        for row in (rows, (rows + 1).clamp(max=height - 1)):
+            places = [row * width + column for column in (columns, behind)]
+            if queries is not None:
+                places = [place * number + queries for place in places]
+            yield tuple(logits.index_select(0, place) for place in places)
+
+    def _in_rows(self, some: slice) -> Tensor:
+        """(r, w', K) logits of some of the h' rows."""
+        low, high, down = (values[some] for values in self.rows[:3])
+        left, right, along = self.columns[:3]
+        first, last = int(low.min()), int(high.max()) + 1
+        logits = self.by_pixel[first:last]
+        logits = torch.lerp(logits[:, left], logits[:, right], along[:, None])
+        return torch.lerp(logits[low - first], logits[high - first], down[:, None, None])
 
 
-class _Neighbours(NamedTuple):
-    """Of each pixel of the processed image that the result shows, along one side.
+class Neighbours(NamedTuple):
+    """Of each pixel that is computed, along one side.
 
     Attributes:
-        low, high: int64, the logits before and behind it.
+        low, high: int64, the logits before and behind it; `low` is its cell.
         weight: of the latter, 0 to 1.
         repeats: int64, how many pixels of the result show it.
     """
@@ -131,21 +156,29 @@ class _Neighbours(NamedTuple):
     repeats: Tensor
 
 
-def _neighbours(old: int, padded: int, image: int, new: int, like: Tensor) -> _Neighbours:
-    """What `F.interpolate` to `padded` (bilinear) and then `resize_nearest` of `image` look at."""
-    pixels, repeats = _nearest_centres(image, new).unique_consecutive(return_counts=True)
+def _neighbours(
+    old: int, padded: int, image: int, new: int, nearest: bool, like: Tensor
+) -> Neighbours:
+    """What `F.interpolate` to `padded` (bilinear) has at places of the image.
+
+    Places are counted in pixels of the image, the centre of the first is 0. Nearest, they are the
+    pixels that `resize_nearest` of `image` looks at; otherwise the centres of the result's pixels.
+    """
+    if nearest:
+        pixels, repeats = _nearest_centres(image, new).unique_consecutive(return_counts=True)
+    else:
+        pixels = (torch.arange(new).double() + 0.5) * (image / new) - 0.5
+        repeats = torch.ones(new, dtype=torch.int64)
     places = ((pixels.double() + 0.5) * (old / padded) - 0.5).clamp(min=0)
-    low = places.long()
+    low = places.long().clamp(max=old - 1)
     high = (low + 1).clamp(max=old - 1)
-    weight = (places - low).to(like.dtype)
-    return _Neighbours(*(t.to(like.device) for t in (low, high, weight, repeats)))
+    weight = (places - low).clamp(max=1).to(like.dtype)
+    return Neighbours(*(t.to(like.device) for t in (low, high, weight, repeats)))
 
 
-def _next_along(values: Tensor, axis: int) -> Tensor:
-    """Each is the next one along the axis; the last is its own."""
-    length = values.shape[axis]
-    following = torch.arange(1, length + 1, device=values.device).clamp(max=length - 1)
-    return values.index_select(axis, following)
+def look_up(table: Tensor, places: Tensor) -> Tensor:
+    """`table[places]` of (n,) and (h', w') integer, in a third of the time."""
+    return table.index_select(0, places.flatten()).view(places.shape)
 
 
 def upsample_masks(

@@ -35,6 +35,7 @@ def test_every_work_has_its_variants(rows):
         **dict.fromkeys(("panoptic-inference", "joint-training"), four),
         **dict.fromkeys(("box-inference", "mask-training"), four[:3]),
         **dict.fromkeys(("merging", "merging-all", "loading", "evaluation"), four[:2]),
+        **dict.fromkeys(("merging-scores", "merging-all-scores"), four[:2]),
     }
 
 

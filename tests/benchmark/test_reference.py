@@ -9,14 +9,15 @@ import torch
 from detr_d2.benchmark.exactness import check_float64, check_shapes
 from detr_d2.benchmark.models import detr_cfg
 from detr_d2.benchmark.reference.data import boxes_of
+from detr_d2.benchmark.reference.merging_by_scores import panoptic_by_scores
 from detr_d2.benchmark.reference.postprocessing import panoptic_of
 from detr_d2.benchmark.variants import Variant
+from detr_d2.modeling.merging import MergingRule
 from detr_d2.modeling.postprocessing import (
     classify,
     is_confident,
     panoptic_from_masks,
 )
-from detr_d2.modeling.upsampling import UpsampledMasks
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -63,11 +64,33 @@ def test_panoptic_maps_agree(settings, seed, output_size):
     )
     scores, classes = classify(logits)
     kept = is_confident(logits, 0.85)
-    masks = UpsampledMasks(masks[kept], size, size, output_size)
+    rule = MergingRule(official_stuff_rule=True)
+    masks = rule.upsampled(masks[kept], size, size, output_size)
     things = torch.tensor(is_thing)
-    found, infos = panoptic_from_masks(
-        masks, classes[kept], scores[kept], things, 4, official_stuff_rule=True
+    found, infos = panoptic_from_masks(masks, classes[kept], scores[kept], things, rule)
+    assert torch.equal(found, expected) and infos == expected_infos
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("output_size", [(18, 27), (31, 40)])
+def test_panoptic_maps_by_scores_agree(settings, seed, output_size):
+    generator = torch.Generator().manual_seed(seed)
+    panoptic = "MODEL.DETR.PANOPTIC"
+    keys = (f"{panoptic}.SCORE_THRESHOLD", 0.5, f"{panoptic}.LEAST_SHARE", 0.3)
+    detr = detr_cfg(settings, *keys).MODEL.DETR
+    is_thing = [True, True, False, False]
+    labels = torch.randint(5, (7,), generator=generator)  # 4: no-object
+    logits = (1 + 5 * torch.rand(7, 1, generator=generator)) * torch.nn.functional.one_hot(
+        labels, 5
     )
+    masks = 3 * torch.randn(7, 3, 4, generator=generator).double()
+    expected, expected_infos = panoptic_by_scores(logits, masks, is_thing, detr, output_size)
+    scores, classes = classify(logits)
+    kept = is_confident(logits, 0.5)
+    rule = MergingRule("scores", least_share=0.3)
+    masks = rule.upsampled(masks[kept], output_size, output_size, output_size)
+    things = torch.tensor(is_thing)
+    found, infos = panoptic_from_masks(masks, classes[kept], scores[kept], things, rule)
     assert torch.equal(found, expected) and infos == expected_infos
 
 

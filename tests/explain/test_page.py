@@ -23,9 +23,10 @@ def explain(build_model, randomise, draw_input, tmp_path_factory):
     """A function that writes the page of a small model for an image of noise, once."""
 
     @cache
-    def write(meta_architecture, threshold=0.0, with_truth=True):
+    def write(meta_architecture, threshold=0.0, with_truth=True, merge="official"):
         torch.manual_seed(0)
-        overrides = ("MODEL.DETR.PANOPTIC.SCORE_THRESHOLD", threshold)
+        panoptic = "MODEL.DETR.PANOPTIC"
+        overrides = (f"{panoptic}.SCORE_THRESHOLD", threshold, f"{panoptic}.MERGE", merge)
         model = randomise(build_model(meta_architecture, *overrides)).eval()
         with torch.no_grad():
             model.class_embed.weight.normal_(std=0.1)
@@ -162,6 +163,24 @@ def test_segments_are_listed_in_the_colours_of_the_picture(explain):
         drawn = picture[ids == int(id_)].mean(0)
         # The grey photograph shines through, by at most 0.3 * 255.
         assert (abs(drawn - 0.7 * wanted - (drawn - 0.7 * wanted).mean()) < 12).all()
+
+
+def test_the_page_tells_the_rule_in_use(explain):
+    told = {}
+    for merge in ("official", "scores"):
+        _, path = explain("PanopticDETR", merge=merge)
+        told[merge] = Page(path.read_text()).text
+    assert "highest mask logit" in told["official"] and "small share" not in told["official"]
+    assert "product of class score and mask probability" in told["scores"]
+    assert "wins less than 70% of the pixels of its own mask" in told["scores"]
+    steps = ["argmax of score x probability", "queries with a small share dropped", "stuff united"]
+    places = [told["scores"].index(step) for step in steps]
+    assert places == sorted(places)
+    # Masks of noise win little of their own: all of them are dropped, each with its share.
+    labels = data_of(path)["figures"]["mask_logits"]["labels"]
+    shares = [re.fullmatch(r"query \d: (wins \d+%|no pixel of its own)", label) for label in labels]
+    assert len(shares) == 3 and all(shares)
+    assert f"({shares[0][1]})" in told["scores"]
 
 
 def test_box_detr_has_a_page_without_masks(explain):

@@ -198,7 +198,7 @@ def test_full_mask_logits_give_the_models_panoptic_map(model, inputs):
         traced["scores"][rows],
         model.is_thing,
         (64, 48),
-        model.small_segment_area,
+        model.merging.small_segment_area,
     )
     assert torch.equal(seg, traced["panoptic_seg"])
     assert info == traced.output["panoptic_seg"][1]

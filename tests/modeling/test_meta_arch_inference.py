@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from detectron2.structures import Instances
 from torch import nn
 
 from detr_d2.errors import UserError
+from detr_d2.modeling.merging import MergingRule
 
 SIZES = [(64, 48), (41, 70), (96, 80)]
 
@@ -176,7 +179,7 @@ def test_masks_of_kept_queries_are_rows_of_all_masks(panoptic, draw_input, dtype
 def test_small_segments_are_removed(panoptic, draw_input):
     image = draw_input(64, 48)
     areas = [info["area"] for info in panoptic([image])[0]["panoptic_seg"][1]]
-    panoptic.small_segment_area = min(areas)
+    panoptic.merging = replace(panoptic.merging, small_segment_area=min(areas))
     assert len(panoptic([image])[0]["panoptic_seg"][1]) < len(areas)
 
 
@@ -185,11 +188,27 @@ def test_the_official_stuff_rule_is_chosen_by_the_configuration(build_lively_mod
     rule = "MODEL.DETR.PANOPTIC.OFFICIAL_STUFF_RULE"
     model = build_lively_model("PanopticDETR", *KEEP_ALL, rule, True)
     _, official = model([image])[0]["panoptic_seg"]
-    model.official_stuff_rule = False
+    model.merging = replace(model.merging, official_stuff_rule=False)
     _, united = model([image])[0]["panoptic_seg"]
     areas, official_areas = ({i["category_id"]: i["area"] for i in x} for x in (united, official))
     # A stuff class of two queries loses those of the second.
     assert any(official_areas.get(stuff, 0) < areas[stuff] for stuff in (4, 5))
+
+
+def test_merging_by_scores_is_chosen_by_the_configuration(build_lively_model, draw_input):
+    image = {**draw_input(64, 48), "height": 90, "width": 50}
+    keys = {"MERGE": "scores", "LEAST_SHARE": 0.1, "SMALL_SEGMENT_AREA": 2}
+    overrides = [x for key, v in keys.items() for x in (f"MODEL.DETR.PANOPTIC.{key}", v)]
+    model = build_lively_model("PanopticDETR", *KEEP_ALL, *MASKS_ON, *overrides)
+    assert model.merging == MergingRule("scores", 2, 0.1)
+    (by_scores,) = model([image])
+    model.merging = MergingRule("official", 2)
+    (official,) = model([image])
+    for rule in (by_scores, official):
+        assert rule["panoptic_seg"][0].shape == rule["instances"].pred_masks.shape[1:] == (90, 50)
+    # Masks of instances are bilinear to the result as well.
+    assert not torch.equal(by_scores["instances"].pred_masks, official["instances"].pred_masks)
+    assert not torch.equal(by_scores["panoptic_seg"][0], official["panoptic_seg"][0])
 
 
 @pytest.mark.parametrize("masks_per_chunk", [1, 2, 3, 5])

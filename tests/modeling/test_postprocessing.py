@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from merging import merge
 from nearest import nearest_of_pillow
 
+from detr_d2.modeling.merging import MergingRule
 from detr_d2.modeling.postprocessing import (
     classify,
     instance_masks,
@@ -179,7 +180,7 @@ def test_merging_of_padded_masks_equals_a_loop_over_pixels(output_size, small_se
             classes,
             scores,
             IS_THING,
-            small_segment_area,
+            MergingRule(small_segment_area=small_segment_area),
         )
         full = F.interpolate(masks[None], padded_size, mode="bilinear")[0, :, :19, :25]
         wanted = merge_by_pixel(full, classes, scores, output_size, small_segment_area)

@@ -4,77 +4,47 @@ import pytest
 import torch
 import torch.nn.functional as F
 from nearest import nearest_of_pillow
+from sizes import SIZES, logits_of, random_masks
 
 from detr_d2.modeling import upsampling
 from detr_d2.modeling.upsampling import UpsampledMasks, resize_nearest, upsample_masks
 
-# H/4, the padded batch, the image, the result.
-SIZES = [
-    ((7, 9), (28, 36), (28, 36), (28, 36)),
-    ((7, 9), (27, 34), (23, 34), (15, 20)),
-    ((7, 9), (25, 33), (25, 30), (61, 47)),
-    ((7, 9), (28, 36), (28, 36), (3, 4)),
-    ((1, 1), (3, 4), (2, 3), (5, 6)),
-    ((12, 1), (12, 1), (12, 1), (12, 1)),
-]
 
-
-def masks_of(kind: str, queries: int, size: tuple[int, int]) -> torch.Tensor:
-    """(K, *size) float64: some of one colour, smooth, or noise."""
-    if kind == "noise":
-        return torch.randn(queries, *size).double()
-    if kind == "flat":
-        return torch.randn(queries, 1, 1).expand(-1, *size).double()
-    return F.interpolate(torch.randn(1, queries, 3, 3), size, mode="bicubic")[0].double()
-
-
-def logits_of(masks, padded_size, image_size, output_size):
-    """(K, *output_size), the plain way."""
-    full = F.interpolate(masks[None], size=padded_size, mode="bilinear")[0]
-    return resize_nearest(full[:, : image_size[0], : image_size[1]], output_size)
-
-
-@pytest.mark.parametrize("kind", ["smooth", "noise", "flat"])
+@pytest.mark.parametrize("nearest", [True, False])
 @pytest.mark.parametrize("sizes", SIZES)
-@pytest.mark.parametrize("queries", [1, 2, 30])
-def test_winners_are_those_of_all_masks_at_full_size(kind, sizes, queries, monkeypatch):
+@pytest.mark.parametrize("queries", [0, 1, 30])
+def test_logits_and_masks_are_those_of_all_at_full_size(nearest, sizes, queries, monkeypatch):
     monkeypatch.setitem(upsampling._LOGITS_AT_ONCE, "cpu", 100)  # several pieces
-    masks = masks_of(kind, queries, sizes[0])
-    found = UpsampledMasks(masks, *sizes[1:])
-    wanted = logits_of(masks, *sizes[1:])
-    torch.testing.assert_close(found.spread(found.everywhere()), wanted, rtol=0, atol=1e-12)
-    winners = found.winners()
-    assert torch.equal(found.spread(winners), wanted.argmax(0))
-    assert all(n <= min(size) for n, size in zip(winners.shape, zip(*sizes[2:])))
-    areas = wanted.argmax(0).flatten().bincount(minlength=queries)
-    assert torch.equal(found.areas(winners), areas)
+    masks = random_masks("noise", queries, sizes[0])
+    found = UpsampledMasks(masks, *sizes[1:], nearest=nearest)
+    wanted = logits_of(masks, *sizes[1:], nearest)
+    close = {"rtol": 0, "atol": 1e-12}
+    everywhere = found.everywhere()
+    torch.testing.assert_close(found.spread(everywhere), wanted, **close)
+    assert torch.equal(found.positive(), everywhere > 0)
+    if nearest:  # nothing is computed twice
+        assert all(n <= min(size) for n, size in zip(everywhere.shape[1:], zip(*sizes[2:])))
+    else:
+        assert everywhere.shape[1:] == sizes[3]
 
-    pixels = torch.ones_like(winners).nonzero()
-    left = torch.rand(queries) < 0.5
-    left[0] = True
-    among = wanted.masked_fill(~left[:, None, None], float("-inf")).argmax(0)
-    assert torch.equal(found.spread(found.winners_at(pixels, left).view_as(winners)), among)
-    assert found.winners_at(pixels[:0]).tolist() == []
-
-
-def test_of_equal_masks_the_first_wins():
-    masks = torch.randn(1, 7, 9).expand(3, -1, -1)
-    found = UpsampledMasks(masks, (28, 36), (28, 36), (28, 36))
-    assert found.winners().unique().tolist() == [0]
-    assert found.winners_at(torch.tensor([[3, 4]]), torch.tensor([False, True, True])) == 1
+    pixels = (torch.rand(everywhere.shape[1:]) < 0.5).nonzero()
+    logits = found.at(pixels)
+    torch.testing.assert_close(logits, everywhere[:, pixels[:, 0], pixels[:, 1]].T, **close)
+    if queries:
+        asked = torch.randint(queries, (len(pixels),))
+        assert torch.equal(found.at(pixels, asked), logits[torch.arange(len(pixels)), asked])
+    numbers = torch.randint(max(1, queries), everywhere.shape[1:])
+    areas = found.spread(numbers).flatten().bincount(minlength=queries)
+    assert not queries or torch.equal(found.areas(numbers), areas)
 
 
-def test_nothing_is_interpolated_where_one_mask_wins_at_all_neighbours(monkeypatch):
-    # The border of two masks lies between the columns 3 and 4 of 8.
-    masks = torch.zeros(2, 4, 8)
-    masks[0, :, :4] = masks[1, :, 4:] = 1
-    found, seen = UpsampledMasks(masks, (16, 32), (16, 32), (16, 32)), []
-    winners_at = found.winners_at
-    monkeypatch.setattr(found, "winners_at", lambda p: seen.append(p) or winners_at(p))
-    winners = found.winners()
-    assert winners.tolist() == [[0] * 16 + [1] * 16] * 16
-    (pixels,) = seen
-    assert pixels[:, 1].unique().tolist() == [14, 15, 16, 17]
+@pytest.mark.parametrize("output_size", [(28, 36), (15, 20), (61, 47), (7, 9), (3, 50)])
+def test_without_padding_bilinear_is_one_interpolation(output_size):
+    for size in ((7, 9), (28, 36), (1, 1)):
+        masks = torch.randn(3, *size).double()
+        found = UpsampledMasks(masks, (28, 36), (28, 36), output_size, nearest=False)
+        wanted = F.interpolate(masks[None], output_size, mode="bilinear")[0]
+        torch.testing.assert_close(found.everywhere(), wanted, rtol=0, atol=1e-12)
 
 
 def test_nearest_equals_pillow():

@@ -2,7 +2,7 @@
 
 from .data import Evaluation, Loading
 from .inference import BoxInference, PanopticInference
-from .merging import MergingAll, MergingKept
+from .merging import MergingAll, MergingAllByScores, MergingByScores, MergingKept
 from .training import JointTraining, MaskTraining
 from .work import Case, Work
 
@@ -15,6 +15,8 @@ WORKS: dict[str, type[Work]] = {
         JointTraining,
         MergingKept,
         MergingAll,
+        MergingByScores,
+        MergingAllByScores,
         Loading,
         Evaluation,
     )

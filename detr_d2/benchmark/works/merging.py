@@ -2,11 +2,13 @@
 
 import torch
 import torch.nn.functional as F
+from detectron2.config import CfgNode
 
+from ...modeling.merging import MergingRule
 from ...modeling.postprocessing import classify, is_confident, panoptic_from_masks
-from ...modeling.upsampling import UpsampledMasks
 from ..agreement import differing_pixels
 from ..models import detr_cfg, is_thing
+from ..reference.merging_by_scores import panoptic_by_scores
 from ..reference.postprocessing import panoptic_of
 from ..settings import Settings
 from ..variants import Variant
@@ -14,13 +16,14 @@ from .work import Case, Work
 
 
 class MergingKept(Work):
-    """The masks are smooth, as those of a trained model."""
+    """By the official rule. The masks are smooth, as those of a trained model."""
 
     name = "merging"
+    what = "post-processing"
 
     def __init__(self, settings: Settings):
         super().__init__(settings)
-        self.cfg = detr_cfg(settings)
+        self.cfg = self.configure()
         self.num_queries = self.cfg.MODEL.DETR.NUM_OBJECT_QUERIES
 
     @property
@@ -30,32 +33,31 @@ class MergingKept(Work):
     @property
     def title(self) -> str:
         height, width = self.settings.image_size
-        return f"post-processing, {height}x{width}, {self.kept} of {self.num_queries} queries kept"
+        return f"{self.what}, {height}x{width}, {self.kept} of {self.num_queries} queries kept"
+
+    def configure(self) -> CfgNode:
+        return detr_cfg(self.settings)
 
     def prepare(self, variant: Variant) -> Case:
         detr, size, device = self.cfg.MODEL.DETR, self.settings.image_size, self.settings.device
         things = is_thing(self.cfg)
         logits, masks = self.draw(detr.NUM_CLASSES)
-
-        def reference():
-            return panoptic_of(logits, masks, things, detr, size, size)
-
-        thing_tensor = torch.tensor(things, device=device)
+        rule, thing_tensor = MergingRule.from_config(self.cfg), torch.tensor(things, device=device)
 
         def fast():
             scores, classes = classify(logits)
             kept = is_confident(logits, detr.PANOPTIC.SCORE_THRESHOLD)
-            return panoptic_from_masks(
-                UpsampledMasks(masks[kept], size, size, size),
-                classes[kept],
-                scores[kept],
-                thing_tensor,
-                detr.PANOPTIC.SMALL_SEGMENT_AREA,
-                official_stuff_rule=True,
-            )
+            upsampled = rule.upsampled(masks[kept], size, size, size)
+            return panoptic_from_masks(upsampled, classes[kept], scores[kept], thing_tensor, rule)
+
+        def reference():
+            return self.reference(logits, masks, things, detr, size)
 
         run = torch.no_grad()(reference if variant.model == "reference" else fast)
         return Case(run, run)
+
+    def reference(self, logits, masks, things, detr, size) -> tuple:
+        return panoptic_of(logits, masks, things, detr, size, size)
 
     def draw(self, num_classes: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(N, C + 1) logits, (N, H/4, W/4) mask logits."""
@@ -65,7 +67,9 @@ class MergingKept(Work):
         height, width = self.settings.image_size
         masks = torch.randn(self.num_queries, 1, 4, 5, generator=generator) * 5
         masks = F.interpolate(masks, (height // 4, width // 4), mode="bicubic")[:, 0]
-        logits = 20.0 * F.one_hot(labels, num_classes + 1)
+        # Scores of 0.89 to 1 among 133 classes.
+        sure = torch.empty(self.num_queries, 1).uniform_(7, 20, generator=generator)
+        logits = sure * F.one_hot(labels, num_classes + 1)
         return logits.to(self.settings.device), masks.to(self.settings.device)
 
     def compare(self, result, reference) -> dict[str, float]:
@@ -76,6 +80,38 @@ class MergingAll(MergingKept):
     """Every query passes the score test, as in the official code with a threshold of 0."""
 
     name = "merging-all"
+
+    @property
+    def kept(self) -> int:
+        return self.num_queries
+
+
+class MergingByScores(MergingKept):
+    """By the rule "scores". The masks are nearly a partition, as those of a trained model: of the
+    others this rule would leave none.
+    """
+
+    name = "merging-scores"
+    what = "post-processing by scores"
+
+    def configure(self) -> CfgNode:
+        panoptic = "MODEL.DETR.PANOPTIC"
+        keys = {"MERGE": "scores", "OFFICIAL_STUFF_RULE": False, "SCORE_THRESHOLD": 0.5}
+        return detr_cfg(
+            self.settings, *(x for k, v in keys.items() for x in (f"{panoptic}.{k}", v))
+        )
+
+    def draw(self, num_classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+        logits, masks = super().draw(num_classes)
+        masks[: self.kept] = masks[: self.kept].softmax(0).logit(eps=1e-6)
+        return logits, masks
+
+    def reference(self, logits, masks, things, detr, size) -> tuple:
+        return panoptic_by_scores(logits, masks, things, detr, size)
+
+
+class MergingAllByScores(MergingByScores):
+    name = "merging-all-scores"
 
     @property
     def kept(self) -> int:

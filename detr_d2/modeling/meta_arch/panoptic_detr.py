@@ -10,6 +10,7 @@ from ...classes import panoptic_classes
 from ...errors import UserError
 from ..mask_head import MaskQueries
 from ..matcher import Targets
+from ..merging import MergingRule
 from ..postprocessing import (
     classify,
     instance_masks,
@@ -19,7 +20,6 @@ from ..postprocessing import (
 )
 from ..precision import at_least_float32
 from ..registries import ATTENTION_MAP_REGISTRY, MASK_HEAD_REGISTRY
-from ..upsampling import UpsampledMasks
 from .detr import DETR, Encoded
 
 
@@ -36,8 +36,7 @@ class PanopticDETR(DETR):
         thing_classes: list[int],
         freeze_detr: bool,
         panoptic_score_threshold: float,
-        small_segment_area: int,
-        official_stuff_rule: bool,
+        merging: MergingRule,
         instance_score_threshold: float,
         instance_masks_on: bool,
         masks_per_chunk: int,
@@ -48,8 +47,7 @@ class PanopticDETR(DETR):
             thing_classes: the contiguous classes that are things; the others are stuff.
             freeze_detr: train the mask branch alone.
             panoptic_score_threshold: queries below it take no part in the panoptic map.
-            small_segment_area: segments of at most this many pixels are removed.
-            official_stuff_rule: see `panoptic_from_masks`.
+            merging: how the masks become the panoptic map.
             instance_score_threshold: queries below it are not among the `instances`.
             instance_masks_on: give `instances` masks.
             masks_per_chunk: how many masks inference computes at a time.
@@ -59,8 +57,7 @@ class PanopticDETR(DETR):
         self.bbox_attention = attention_map
         self.mask_head = mask_head
         self.panoptic_score_threshold = panoptic_score_threshold
-        self.small_segment_area = small_segment_area
-        self.official_stuff_rule = official_stuff_rule
+        self.merging = merging
         self.instance_score_threshold = instance_score_threshold
         self.instance_masks_on = instance_masks_on
         if masks_per_chunk < 1:
@@ -91,8 +88,7 @@ class PanopticDETR(DETR):
             thing_classes=_thing_classes(cfg),
             freeze_detr=detr.FREEZE_DETR,
             panoptic_score_threshold=detr.PANOPTIC.SCORE_THRESHOLD,
-            small_segment_area=detr.PANOPTIC.SMALL_SEGMENT_AREA,
-            official_stuff_rule=detr.PANOPTIC.OFFICIAL_STUFF_RULE,
+            merging=MergingRule.from_config(cfg),
             instance_score_threshold=detr.INSTANCES.SCORE_THRESHOLD,
             instance_masks_on=detr.INSTANCES.MASKS_ON,
             masks_per_chunk=detr.MASKS_PER_CHUNK,
@@ -220,12 +216,11 @@ class PanopticDETR(DETR):
         for b, image_masks in enumerate(masks.split(masked.sum(1).tolist())):
             sizes = padded_size, images.image_sizes[b]
             panoptic_seg = panoptic_from_masks(
-                UpsampledMasks(image_masks[kept[b, masked[b]]], *sizes, output_sizes[b]),
+                self.merging.upsampled(image_masks[kept[b, masked[b]]], *sizes, output_sizes[b]),
                 classes[b, kept[b]],
                 scores[b, kept[b]],
                 self.is_thing,
-                self.small_segment_area,
-                self.official_stuff_rule,
+                self.merging,
             )
             rows = instances[b]
             found = instances_from_queries(
@@ -234,7 +229,7 @@ class PanopticDETR(DETR):
             if self.instance_masks_on:
                 found.pred_masks = torch.cat(
                     [
-                        instance_masks(UpsampledMasks(chunk, *sizes, output_sizes[b]))
+                        instance_masks(self.merging.upsampled(chunk, *sizes, output_sizes[b]))
                         for chunk in image_masks[rows[masked[b]]].split(self.masks_per_chunk)
                     ]
                 )
