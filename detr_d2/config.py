@@ -63,9 +63,13 @@ def _add_learning_fast(cfg: CfgNode) -> None:
     detr.PROPOSALS.FURTHER_MASKS = 4
 
     detr.WINDOW_RESOLUTION = 14  # points along the side of a thing's window
+    # True: the mask of a thing ends at its window, of 1.2 times its box.
+    detr.MASKS_END_AT_WINDOWS = True
     # Pixels of the network's input a mask logit at inference: 1, 2 or 4.
     detr.MASK_STRIDE = 4
     detr.SEMANTIC_WEIGHT = 1.0  # of the loss of the semantic map
+    # Its log-odds are multiplied by this, and added to masks; learned from there on.
+    detr.SEMANTIC_GAIN = 1.0
 
 
 def _add_panoptic(cfg: CfgNode) -> None:

@@ -4,6 +4,7 @@ from . import (
     position_encoding,
     proposal_transformer,
     refined_mask_head,
+    region_transformer,
     transformer,
 )
 from .meta_arch import DETR, PanopticDETR, UnifiedPanopticFPN
@@ -27,5 +28,6 @@ __all__ = [
     "position_encoding",
     "proposal_transformer",
     "refined_mask_head",
+    "region_transformer",
     "transformer",
 ]

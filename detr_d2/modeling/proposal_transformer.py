@@ -20,21 +20,18 @@ from .dense_head import Cells, DenseHead, propose
 from .dense_targets import Assignment, assign, dense_losses
 from .linear import Linear
 from .matcher import Matches
-from .pyramid import FeaturePyramid, Levels
+from .region_transformer import RegionDecoded, RegionTransformer
 from .registries import TRANSFORMER_REGISTRY
-from .transformer import Decoded, Scene, Transformer
+from .transformer import Scene
 
 _NEVER = -1e4  # the logit of what a query may not say: its probability is 0
 _SMALLEST = 0.004  # of the image, sides of a proposed box
 
 
 @dataclass(frozen=True)
-class ProposalDecoded(Decoded):
+class ProposalDecoded(RegionDecoded):
     """
     Attributes:
-        levels: the pyramid.
-        references: (L, B, N, 4), (cx, cy, w, h) relative to the image: the box that each layer was
-            given, which its output corrects.
         class_prior: (B, N, C + 1), added to the class logits.
         cells: what the dense head says.
         assignment: of the dense head's cells, in training; else None.
@@ -42,8 +39,6 @@ class ProposalDecoded(Decoded):
         num_queries: N without the further queries of training.
     """
 
-    levels: Levels
-    references: Tensor
     class_prior: Tensor
     cells: Cells
     assignment: Assignment | None
@@ -108,18 +103,15 @@ class Queries:
 
 
 @TRANSFORMER_REGISTRY.register()
-class ProposalTransformer(Transformer):
+class ProposalTransformer(RegionTransformer):
     """DETR's transformer with proposed queries and features of their boxes."""
 
     @configurable
     def __init__(
         self,
         *,
-        backbone_shape: dict,
         thing_classes: list[int],
         stuff_classes: list[int],
-        pyramid_channels: int,
-        region_resolution: int,
         nms_threshold: float,
         num_further: int,
         num_further_masks: int,
@@ -127,34 +119,30 @@ class ProposalTransformer(Transformer):
     ):
         """
         Args:
-            backbone_shape: channels and strides of the backbone's maps, by name.
             thing_classes, stuff_classes: contiguous; a query of its own for each of the latter.
-            pyramid_channels: p.
-            region_resolution: R, a box is seen at R x R points.
             nms_threshold: see `propose`.
             num_further: further queries of an image in training, each from one of the cells that
                 the dense head is trained on.
             num_further_masks: of these, so many are trained on a mask.
-            **transformer: the arguments of `Transformer`; its `num_queries` is the number of
+            **transformer: the arguments of `RegionTransformer`; its `num_queries` is the number of
                 proposals, the most things that can be found in one image.
         """
         super().__init__(**transformer)
         d = transformer["d_model"]
         self.num_proposals = self.num_learned
         self.num_further, self.num_further_masks = num_further, num_further_masks
-        self.nms_threshold, self.region_resolution = nms_threshold, region_resolution
+        self.nms_threshold = nms_threshold
         self.num_learned = len(stuff_classes)
         self.fixed_classes = tuple(stuff_classes)
         num_classes = len(thing_classes) + len(stuff_classes)
-        self.pyramid = FeaturePyramid(
-            d_model=d, channels=pyramid_channels, backbone_shape=backbone_shape
-        )
+        pyramid_channels = transformer["pyramid_channels"]
         self.dense_head = DenseHead(channels=pyramid_channels, num_things=len(thing_classes))
         self.content = nn.Sequential(nn.Linear(pyramid_channels, d), nn.LayerNorm(d))
         self.box_position = nn.Sequential(Linear(d, d), nn.ReLU(), Linear(d, d))
-        self.regions = nn.ModuleList(
-            RegionFeatures(region_resolution, pyramid_channels, d) for _ in self.decoder.layers
-        )
+        # This begins as no DETR: nothing is gained by regions that begin at zero, and without it
+        # boxes are learned twice as fast (docs/learning_fast.md).
+        for regions in self.regions:
+            regions.out.reset_parameters()
         # Which class each kind of query may not say.
         never = torch.full((self.num_learned + 1, num_classes + 1), _NEVER)
         never[:, -1] = 0
@@ -172,11 +160,8 @@ class ProposalTransformer(Transformer):
         detr, classes = cfg.MODEL.DETR, things_and_stuff(cfg)
         return {
             **super().from_config(cfg, backbone_shape),
-            "backbone_shape": backbone_shape,
             "thing_classes": classes.things,
             "stuff_classes": classes.stuff,
-            "pyramid_channels": detr.PYRAMID_CHANNELS,
-            "region_resolution": detr.REGION_RESOLUTION,
             "nms_threshold": detr.PROPOSALS.NMS_THRESHOLD,
             "num_further": detr.PROPOSALS.FURTHER_QUERIES,
             "num_further_masks": detr.PROPOSALS.FURTHER_MASKS,
@@ -214,7 +199,9 @@ class ProposalTransformer(Transformer):
         keys = memory + positions
         for layer, regions in zip(self.decoder.layers, self.regions):
             place = self.places(query_embed, boxes)
-            region = self.look(regions, levels, boxes, scene.sizes)
+            # Those of stuff are anywhere in the image, and have no box to look at.
+            region = regions(levels, boxes[:, self.num_learned :], scene.sizes)
+            region = F.pad(region, (0, 0, self.num_learned, 0))
             target = layer(target, place, memory, keys, padding, region, mask)
             outputs.append(self.decoder.norm(target))
             references.append(boxes)
@@ -313,30 +300,6 @@ class ProposalTransformer(Transformer):
         things = sine_of_boxes(boxes[:, self.num_learned :], query_embed.shape[1])
         return torch.cat((stuff, self.box_position(things.to(query_embed.dtype))), 1)
 
-    def look(self, regions: nn.Module, levels: Levels, boxes: Tensor, sizes: Tensor) -> Tensor:
-        """(B, N, d), the features of the boxes of things; nothing for stuff."""
-        boxes = enlarged(boxes[:, self.num_learned :], 1.1)
-        boxes = box_convert(boxes, "cxcywh", "xyxy") * sizes[:, None].repeat(1, 1, 2)
-        images = torch.arange(len(boxes), device=boxes.device).repeat_interleave(boxes.shape[1])
-        seen = regions(levels, boxes.flatten(0, 1), images).unflatten(0, boxes.shape[:2])
-        return F.pad(seen, (0, 0, self.num_learned, 0))
-
-
-class RegionFeatures(nn.Module):
-    """What is in a box, its place in it kept: R x R points, flattened, two linear layers."""
-
-    def __init__(self, resolution: int, channels: int, d_model: int):
-        super().__init__()
-        self.resolution = resolution
-        self.flat = Linear(resolution**2 * channels, d_model)
-        self.norm = nn.LayerNorm(d_model)
-        self.out = Linear(d_model, d_model)
-
-    def forward(self, levels: Levels, boxes: Tensor, images: Tensor) -> Tensor:
-        """(K, 4) (x0, y0, x1, y1), pixels, and (K,) their images -> (K, d)."""
-        flat = levels.regions(boxes, images, self.resolution).flatten(1)
-        return self.out(self.norm(self.flat(flat)).relu())
-
 
 def corrected(deltas: Tensor, boxes: Tensor) -> Tensor:
     """Boxes after a correction in their own frame, so that it means the same at every size.
@@ -358,11 +321,6 @@ def jittered(boxes: Tensor) -> Tensor:
     centres = boxes[:, :2] + 0.6 * noise[:, :2] * boxes[:, 2:]
     sides = boxes[:, 2:] * (0.8 * noise[:, 2:]).exp()
     return torch.cat((centres, sides), 1).clamp(_SMALLEST, 1)
-
-
-def enlarged(boxes: Tensor, factor: float) -> Tensor:
-    """(..., 4) (cx, cy, w, h) with sides `factor` times as long."""
-    return torch.cat((boxes[..., :2], boxes[..., 2:] * factor), -1)
 
 
 def sine_of_boxes(boxes: Tensor, d_model: int) -> Tensor:

@@ -27,7 +27,7 @@ from .semantic import (
 )
 from .windows import WindowHead, nearest, paste, sample, windows_of
 
-_OUTSIDE = 8.0  # how much lower logits are outside of the window
+_NOT_HERE = 8.0  # beyond the window, logits are below the negative of this
 
 
 @MASK_HEAD_REGISTRY.register()
@@ -42,8 +42,10 @@ class RefinedMaskHead(MaskHeadSmallConv):
         thing_classes: list[int],
         pyramid_channels: int,
         window_resolution: int,
+        masks_end: bool,
         mask_stride: int,
         semantic_weight: float,
+        semantic_gain: float,
         **mask_head,
     ):
         """
@@ -52,17 +54,20 @@ class RefinedMaskHead(MaskHeadSmallConv):
             thing_classes: contiguous.
             pyramid_channels: p.
             window_resolution: R; a window has 2R x 2R logits, from features at R x R points.
+            masks_end: the mask of a thing ends at its window.
             mask_stride: pixels of the network's input a logit at inference: 1, 2 or 4.
             semantic_weight: of the semantic map's loss.
+            semantic_gain: what the log-odds are multiplied by at first; it is learned.
             **mask_head: the arguments of `MaskHeadSmallConv`.
         """
         super().__init__(**mask_head)
-        self.mask_stride, self.semantic_weight = mask_stride, semantic_weight
+        self.masks_end, self.mask_stride = masks_end, mask_stride
+        self.semantic_weight = semantic_weight
         self.semantic = nn.Sequential(
             normalised_conv(pyramid_channels, pyramid_channels),
             nn.Conv2d(pyramid_channels, num_classes, 1),
         )
-        self.semantic_gain = nn.Parameter(torch.ones(2))  # of stuff, of things
+        self.semantic_gain = nn.Parameter(torch.full((2,), semantic_gain))  # of stuff, of things
         self.window = WindowHead(self.d_model, pyramid_channels, window_resolution)
         is_thing = torch.zeros(num_classes, dtype=torch.bool)
         is_thing[thing_classes] = True
@@ -77,8 +82,10 @@ class RefinedMaskHead(MaskHeadSmallConv):
             "thing_classes": panoptic_classes(cfg).things,
             "pyramid_channels": detr.PYRAMID_CHANNELS,
             "window_resolution": detr.WINDOW_RESOLUTION,
+            "masks_end": detr.MASKS_END_AT_WINDOWS,
             "mask_stride": detr.MASK_STRIDE,
             "semantic_weight": detr.SEMANTIC_WEIGHT,
+            "semantic_gain": detr.SEMANTIC_GAIN,
         }
 
     def forward(self, projected, maps, counts, features, queries: MaskQueries) -> Tensor:
@@ -99,7 +106,9 @@ class RefinedMaskHead(MaskHeadSmallConv):
                 for n, side in zip(size, (height, width))
             )
             pasted, inside = paste(masks.window_logits, masks.windows, x, y)
-            logits[things] += torch.where(inside, pasted, -_OUTSIDE)
+            within = logits[things]
+            outside = within.clamp(max=0) - _NOT_HERE if self.masks_end else within
+            logits[things] = torch.where(inside, within + pasted, outside)
         return logits
 
     def losses(
@@ -123,7 +132,7 @@ class RefinedMaskHead(MaskHeadSmallConv):
         points = points_of(masks.windows, masks.window_logits.shape[-1])
         wanted = nearest(maps, queries.images[things], points)
         wanted = (wanted == numbers[things, None]).view_as(masks.window_logits)
-        logits = sample(masks.coarse[things], masks.windows, masks.window_logits.shape[-1], 4)
+        logits = sample(masks.coarse[things], masks.windows, masks.window_logits.shape[-1], size)
         logits = at_least_float32(logits + masks.window_logits)
         parts = [criterion.mask_losses_at(logits, wanted.to(logits.dtype), window=True)]
 

@@ -47,15 +47,25 @@ class WindowHead(nn.Module):
         return F.pixel_shuffle(self.out(self.convs(x.permute(0, 3, 1, 2))), 2)[:, 0]
 
 
-def sample(maps: Tensor, windows: Tensor, resolution: int, stride: int) -> Tensor:
-    """(T, h, w) -> (T, R, R), bilinear at R x R points of the windows (T, 4) in pixels.
+def sample(maps: Tensor, windows: Tensor, resolution: int, size: tuple[int, int]) -> Tensor:
+    """Maps at the points of windows; bilinear, beyond the border as at it.
 
     Bilinear interpolation on a grid is two products of matrices, one an axis.
+
+    Args:
+        maps: (T, h, w).
+        windows: (T, 4), (x0, y0, x1, y1), pixels.
+        resolution: R.
+        size: (H, W), pixels, of the whole maps.
+
+    Returns:
+        (T, R, R).
     """
+    (height, width), (h, w) = size, maps.shape[1:]
     along = (torch.arange(resolution, device=maps.device, dtype=windows.dtype) + 0.5) / resolution
-    corner, size = windows[:, :2], windows[:, 2:] - windows[:, :2]
-    x, y = ((corner + along[:, None, None] * size) / stride - 0.5).permute(2, 1, 0)
-    rows, columns = hat(y, maps.shape[1]), hat(x, maps.shape[2])
+    corner, extent = windows[:, :2], windows[:, 2:] - windows[:, :2]
+    x, y = (corner + along[:, None, None] * extent).permute(2, 1, 0)
+    rows, columns = hat(y * (h / height) - 0.5, h), hat(x * (w / width) - 0.5, w)
     return rows.to(maps.dtype) @ maps @ columns.to(maps.dtype).transpose(1, 2)
 
 
