@@ -22,7 +22,7 @@ from .linear import Linear
 from .matcher import Matches
 from .region_transformer import RegionDecoded, RegionTransformer
 from .registries import TRANSFORMER_REGISTRY
-from .transformer import Scene
+from .transformer import Context
 
 _NEVER = -1e4  # the logit of what a query may not say: its probability is 0
 _SMALLEST = 0.004  # of the image, sides of a proposed box
@@ -174,22 +174,24 @@ class ProposalTransformer(RegionTransformer):
         query_embed: Tensor,
         positions: Tensor,
         all_layers: bool,
-        scene: Scene,
+        context: Context,
     ) -> ProposalDecoded:
         """As `Transformer.forward`; `query_embed` (S, d) is that of the stuff classes."""
         tokens, positions, padding = self.as_tokens(projected, positions, padding_mask)
         memory = self.encoder(tokens, positions, padding)
         memory_map = memory.transpose(1, 2).unflatten(2, projected.shape[-2:])
-        levels = self.pyramid(memory_map, scene.features)
-        cells = self.dense_head(levels, scene.sizes)
+        levels = self.pyramid(memory_map, context.features, context.image)
+        cells = self.dense_head(levels, context.sizes)
 
         chosen = propose(cells, self.num_proposals, self.nms_threshold)
-        queries = self.stuff_queries(cells).and_further(self.queries_of(cells, chosen, scene.sizes))
+        queries = self.stuff_queries(cells).and_further(
+            self.queries_of(cells, chosen, context.sizes)
+        )
         num_queries = queries.content.shape[1]
         assignment = further = mask = None
-        if scene.targets is not None:
-            assignment = assign(levels, scene.targets, self.is_thing, scene.sizes)
-            more, further = self.further_queries(cells, assignment, scene)
+        if context.targets is not None:
+            assignment = assign(levels, context.targets, self.is_thing, context.sizes)
+            more, further = self.further_queries(cells, assignment, context)
             queries = queries.and_further(more)
             further.cells.add_(num_queries)
             mask = _sees_no_one(num_queries, queries.content.shape[1], memory.device)
@@ -200,12 +202,12 @@ class ProposalTransformer(RegionTransformer):
         for layer, regions in zip(self.decoder.layers, self.regions):
             place = self.places(query_embed, boxes)
             # Those of stuff are anywhere in the image, and have no box to look at.
-            region = regions(levels, boxes[:, self.num_learned :], scene.sizes)
+            region = regions(levels, boxes[:, self.num_learned :], context.sizes)
             region = F.pad(region, (0, 0, self.num_learned, 0))
             target = layer(target, place, memory, keys, padding, region, mask)
             outputs.append(self.decoder.norm(target))
             references.append(boxes)
-            boxes = corrected(scene.box_head(outputs[-1]), boxes).detach()
+            boxes = corrected(context.box_head(outputs[-1]), boxes).detach()
         if not all_layers:
             outputs, references = outputs[-1:], references[-1:]
         return ProposalDecoded(
@@ -226,19 +228,19 @@ class ProposalTransformer(RegionTransformer):
         return logits + decoded.class_prior, corrected(deltas, decoded.references)
 
     def losses(
-        self, logits: Tensor, boxes: Tensor, decoded: ProposalDecoded, scene: Scene, criterion
+        self, logits: Tensor, boxes: Tensor, decoded: ProposalDecoded, context: Context, criterion
     ) -> dict[str, Tensor]:
         """See `Transformer.losses`: of the dense head and of the further queries."""
         losses = dense_losses(
-            decoded.cells, decoded.assignment, scene.targets, self.number_of_thing, scene.sizes
+            decoded.cells, decoded.assignment, context.targets, self.number_of_thing, context.sizes
         )
         pairs = decoded.further
         losses.update(
             criterion.pair_losses(
                 logits[:, pairs.images, pairs.cells],
                 boxes[:, pairs.images, pairs.cells],
-                torch.cat([t.labels for t in scene.targets])[pairs.targets],
-                torch.cat([t.boxes for t in scene.targets])[pairs.targets],
+                torch.cat([t.labels for t in context.targets])[pairs.targets],
+                torch.cat([t.boxes for t in context.targets])[pairs.targets],
             )
         )
         return losses
@@ -265,7 +267,7 @@ class ProposalTransformer(RegionTransformer):
         return Queries(self.content(pick(cells.features)), boxes, prior)
 
     def further_queries(
-        self, cells: Cells, assignment: Assignment, scene: Scene
+        self, cells: Cells, assignment: Assignment, context: Context
     ) -> tuple[Queries, Assignment]:
         """Queries of training alone, several of a thing: one-to-many, as in Co-DETR (Zong et al.,
         arXiv:2211.12860). They begin as cells of the thing, half of them with its own box,
@@ -286,9 +288,9 @@ class ProposalTransformer(RegionTransformer):
         chosen[images, place] = assignment.cells[order]
         targets = assignment.targets[order]
 
-        queries = self.queries_of(cells, chosen, scene.sizes)
+        queries = self.queries_of(cells, chosen, context.sizes)
         boxes = queries.boxes.clone()
-        true = torch.cat([t.boxes for t in scene.targets])[targets].to(boxes.dtype)
+        true = torch.cat([t.boxes for t in context.targets])[targets].to(boxes.dtype)
         half = torch.rand(len(true), 1, device=device) < 0.5
         boxes[images, place] = torch.where(half, jittered(true), boxes[images, place])
         queries = Queries(queries.content, boxes, queries.class_prior)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .precision import at_least_float32
 
 NAMES = ("res4", "res3", "res2")
+_FINEST = 4  # pixels, the stride of Res2
 
 
 def normalised_conv(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -88,6 +89,12 @@ class Levels:
         return sums.view(len(boxes), resolution, resolution, -1)
 
 
+def _pixels_of_cells(image: Tensor) -> Tensor:
+    """(B, 3, H, W) -> (B, 48, H/4, W/4), the 4 x 4 pixels of each cell of the finest map."""
+    bottom, right = (-side % _FINEST for side in image.shape[-2:])
+    return F.pixel_unshuffle(F.pad(image, (0, right, 0, bottom)), _FINEST)
+
+
 def flatten(maps: tuple[Tensor, ...]) -> Tensor:
     """(B, p, h, w) each -> (B, A, p)."""
     return torch.cat([m.flatten(2).transpose(1, 2) for m in maps], 1)
@@ -137,18 +144,24 @@ class FeaturePyramid(nn.Module):
                 for name in NAMES
             }
         )
+        self.detail = nn.Sequential(
+            nn.Conv2d(3 * _FINEST**2, channels, 1, bias=False), nn.GroupNorm(8, channels)
+        )
         self.smooth = nn.ModuleDict({name: normalised_conv(channels, channels) for name in NAMES})
 
-    def forward(self, memory: Tensor, features: dict[str, Tensor]) -> Levels:
+    def forward(self, memory: Tensor, features: dict[str, Tensor], image: Tensor) -> Levels:
         """
         Args:
             memory: (B, d, h, w), the encoded image.
             features: the backbone's maps by name.
+            image: (B, 3, H, W), normalised and padded.
         """
         x = self.top(memory)
         maps = []
         for name in NAMES:
             lateral = self.lateral[name](features[name])
+            if name == NAMES[-1]:
+                lateral = lateral + self.detail(_pixels_of_cells(image))
             x = lateral + F.interpolate(x, size=lateral.shape[-2:], mode="nearest")
             maps.append(self.smooth[name](x))
         return Levels(tuple(maps), self.strides)

@@ -16,7 +16,7 @@ from torchvision.ops import box_convert
 from .linear import Linear
 from .pyramid import FeaturePyramid, Levels
 from .registries import TRANSFORMER_REGISTRY
-from .transformer import Decoded, Scene, Transformer
+from .transformer import Context, Decoded, Transformer
 
 _ENLARGED = 1.1  # times a box: what is looked at
 
@@ -85,13 +85,13 @@ class RegionTransformer(Transformer):
         query_embed: Tensor,
         positions: Tensor,
         all_layers: bool,
-        scene: Scene,
+        context: Context,
     ) -> RegionDecoded:
         """See `Transformer.forward`."""
         tokens, positions, padding = self.as_tokens(projected, positions, padding_mask)
         memory = self.encoder(tokens, positions, padding)
         memory_map = memory.transpose(1, 2).unflatten(2, projected.shape[-2:])
-        levels = self.pyramid(memory_map, scene.features)
+        levels = self.pyramid(memory_map, context.features, context.image)
 
         queries = query_embed.expand(len(tokens), -1, -1)
         # Before the first layer nothing is known: it looks at the whole image.
@@ -99,11 +99,11 @@ class RegionTransformer(Transformer):
         target, keys = torch.zeros_like(queries), memory + positions
         outputs, references = [], []
         for layer, regions in zip(self.decoder.layers, self.regions):
-            region = regions(levels, boxes, scene.sizes)
+            region = regions(levels, boxes, context.sizes)
             target = layer(target, queries, memory, keys, padding, region)
             outputs.append(self.decoder.norm(target))
             references.append(boxes)
-            boxes = scene.box_head(outputs[-1]).sigmoid().detach()
+            boxes = context.box_head(outputs[-1]).sigmoid().detach()
         kept = slice(None) if all_layers else slice(-1, None)
         return RegionDecoded(
             torch.stack(outputs[kept]), memory_map, levels, torch.stack(references[kept])

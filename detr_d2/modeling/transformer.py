@@ -15,20 +15,20 @@ from .registries import TRANSFORMER_REGISTRY
 
 
 @dataclass(frozen=True)
-class Scene:
+class Context:
     """What a transformer may want to know of a batch of B images beside the projected Res5.
 
     Attributes:
+        image: (B, 3, H, W), normalised and padded.
         features: the backbone's maps by name, (B, C, H/4, W/4) to (B, C, H/32, W/32).
         sizes: (B, 2), width and height of the images without padding, pixels.
-        class_head: (..., d) -> (..., C + 1), the model's own.
         box_head: (..., d) -> (..., 4), the model's own.
         targets: of the B images, in training alone; otherwise None.
     """
 
+    image: Tensor
     features: dict[str, Tensor]
     sizes: Tensor
-    class_head: nn.Module
     box_head: nn.Module
     targets: list[Targets] | None
 
@@ -124,7 +124,7 @@ class Transformer(nn.Module):
         query_embed: Tensor,
         positions: Tensor,
         all_layers: bool = True,
-        scene: Scene | None = None,
+        context: Context | None = None,
     ) -> Decoded:
         """
         Args:
@@ -133,7 +133,7 @@ class Transformer(nn.Module):
             query_embed: (N, d), the learned object queries.
             positions: (B, d, h, w).
             all_layers: False gives the output of the last decoder layer alone.
-            scene: not needed here.
+            context: not needed here.
         """
         tokens, positions, padding = self.as_tokens(projected, positions, padding_mask)
         queries = query_embed[None].expand(len(tokens), -1, -1)
@@ -159,7 +159,9 @@ class Transformer(nn.Module):
         """
         return logits, deltas.sigmoid()
 
-    def losses(self, logits, boxes, decoded: Decoded, scene: Scene, criterion) -> dict[str, Tensor]:
+    def losses(
+        self, logits, boxes, decoded: Decoded, context: Context, criterion
+    ) -> dict[str, Tensor]:
         """Weighted losses of what the transformer has beside DETR's queries: none here.
 
         Args:

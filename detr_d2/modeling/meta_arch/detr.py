@@ -18,7 +18,7 @@ from ..matcher import Matches, Targets
 from ..postprocessing import classify, instances_from_queries
 from ..precision import at_least_float32
 from ..registries import POSITION_ENCODING_REGISTRY, TRANSFORMER_REGISTRY
-from ..transformer import Decoded, Scene
+from ..transformer import Context, Decoded
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Encoded:
         projected: (B, d, H/32, W/32), Res5 after the 1x1 projection.
         decoded: what the transformer gives.
         logits, boxes: (L, B, N, C + 1) and (L, B, N, 4), what is predicted from `hs`.
-        scene: what the transformer was told.
+        context: what the transformer was told.
         padded_size: (H, W) of the batch, pixels.
     """
 
@@ -41,7 +41,7 @@ class Encoded:
     decoded: Decoded
     logits: Tensor
     boxes: Tensor
-    scene: Scene
+    context: Context
     padded_size: tuple[int, int]
 
     @property
@@ -64,7 +64,7 @@ class Encoded:
             self.decoded.of_images(images),
             self.logits[:, images],
             self.boxes[:, images],
-            replace(self.scene, sizes=self.scene.sizes[images]),
+            replace(self.context, sizes=self.context.sizes[images]),
             self.padded_size,
         )
 
@@ -188,13 +188,13 @@ class DETR(nn.Module):
         )
         projected = self.input_proj(res5)
         sizes = self.pixel_mean.new_tensor([(w, h) for h, w in images.image_sizes])
-        scene = Scene(features, sizes, self.class_embed, self.bbox_embed, targets)
+        context = Context(images.tensor, features, sizes, self.bbox_embed, targets)
         decoded = self.transformer(
-            projected, mask, self.query_embed.weight, positions, all_layers, scene
+            projected, mask, self.query_embed.weight, positions, all_layers, context
         )
         logits, boxes = self.predict(decoded)
         size = tuple(images.tensor.shape[-2:])
-        return Encoded(features, mask, projected, decoded, logits, boxes, scene, size)
+        return Encoded(features, mask, projected, decoded, logits, boxes, context, size)
 
     def predict(self, decoded: Decoded) -> tuple[Tensor, Tensor]:
         """`hs` (L, B, N, d) -> logits (L, B, N, C + 1), relative (cx, cy, w, h) (L, B, N, 4).
@@ -222,7 +222,7 @@ class DETR(nn.Module):
             decoded.own(logits), decoded.own(boxes), targets, matches
         )
         losses.update(
-            self.transformer.losses(logits, boxes, decoded, encoded.scene, self.criterion)
+            self.transformer.losses(logits, boxes, decoded, encoded.context, self.criterion)
         )
         return losses
 

@@ -152,7 +152,7 @@ class PanopticDETR(DETR):
             encoded.boxes[-1, images, rows].detach(),
             logits[:, :-1].softmax(1),
             encoded.decoded,
-            encoded.scene.sizes,
+            encoded.context.sizes,
             encoded.padded_size,
         )
         return encoded.projected, maps, counts, encoded.features, described
