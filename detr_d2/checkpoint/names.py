@@ -137,7 +137,8 @@ OFFICIAL = (
     *_prefixed(_TORCHVISION, "backbone.0.body.", "backbone."),
     ("backbone.1.{axis}_embed.weight", "position_encoding.{axis}_embed.weight"),
     *_same(
-        "transformer.{rest}",
+        "transformer.encoder.{rest}",
+        "transformer.decoder.{rest}",
         "query_embed.weight",
         "input_proj.{p}",
         "class_embed.{p}",

@@ -20,6 +20,7 @@ from .dense_head import Cells, DenseHead, propose
 from .dense_targets import Assignment, assign, dense_losses
 from .linear import Linear
 from .matcher import Matches
+from .pyramid import NAMES
 from .region_transformer import RegionDecoded, RegionTransformer
 from .registries import TRANSFORMER_REGISTRY
 from .transformer import Context
@@ -105,6 +106,8 @@ class Queries:
 @TRANSFORMER_REGISTRY.register()
 class ProposalTransformer(RegionTransformer):
     """DETR's transformer with proposed queries and features of their boxes."""
+
+    pyramid_outputs = NAMES  # things of all sizes are proposed
 
     @configurable
     def __init__(

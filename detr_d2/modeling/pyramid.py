@@ -86,7 +86,7 @@ class Levels:
             per_sample_weights=weights.flatten(0, 1).to(finest.dtype),
             mode="sum",
         )
-        return sums.view(len(boxes), resolution, resolution, -1)
+        return sums.view(len(boxes), resolution, resolution, finest.shape[1])
 
 
 def _pixels_of_cells(image: Tensor) -> Tensor:
@@ -125,15 +125,18 @@ def _centres(level: Tensor, stride: int) -> Tensor:
 class FeaturePyramid(nn.Module):
     """Memory, Res4, Res3 and Res2, added from the top down."""
 
-    def __init__(self, *, d_model: int, channels: int, backbone_shape: dict):
+    def __init__(
+        self, *, d_model: int, channels: int, backbone_shape: dict, outputs: tuple[str, ...] = NAMES
+    ):
         """
         Args:
             d_model: d, channels of the memory.
             channels: p, of every map.
             backbone_shape: channels and strides of the backbone's maps, by name.
+            outputs: which of `NAMES` there are maps of; the finest is among them.
         """
         super().__init__()
-        self.strides = tuple(backbone_shape[name].stride for name in NAMES)
+        self.strides = tuple(backbone_shape[name].stride for name in outputs)
         self.top = nn.Conv2d(d_model, channels, 1)
         self.lateral = nn.ModuleDict(
             {
@@ -147,7 +150,7 @@ class FeaturePyramid(nn.Module):
         self.detail = nn.Sequential(
             nn.Conv2d(3 * _FINEST**2, channels, 1, bias=False), nn.GroupNorm(8, channels)
         )
-        self.smooth = nn.ModuleDict({name: normalised_conv(channels, channels) for name in NAMES})
+        self.smooth = nn.ModuleDict({name: normalised_conv(channels, channels) for name in outputs})
 
     def forward(self, memory: Tensor, features: dict[str, Tensor], image: Tensor) -> Levels:
         """
@@ -163,5 +166,6 @@ class FeaturePyramid(nn.Module):
             if name == NAMES[-1]:
                 lateral = lateral + self.detail(_pixels_of_cells(image))
             x = lateral + F.interpolate(x, size=lateral.shape[-2:], mode="nearest")
-            maps.append(self.smooth[name](x))
+            if name in self.smooth:
+                maps.append(self.smooth[name](x))
         return Levels(tuple(maps), self.strides)

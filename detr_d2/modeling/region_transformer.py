@@ -46,6 +46,8 @@ class RegionDecoded(Decoded):
 class RegionTransformer(Transformer):
     """`Transformer`, and the features of each query's box in every decoder layer."""
 
+    pyramid_outputs: tuple[str, ...] = ("res2",)  # what boxes are looked at in
+
     @configurable
     def __init__(
         self, *, backbone_shape: dict, pyramid_channels: int, region_resolution: int, **transformer
@@ -60,7 +62,10 @@ class RegionTransformer(Transformer):
         super().__init__(**transformer)
         d = transformer["d_model"]
         self.pyramid = FeaturePyramid(
-            d_model=d, channels=pyramid_channels, backbone_shape=backbone_shape
+            d_model=d,
+            channels=pyramid_channels,
+            backbone_shape=backbone_shape,
+            outputs=self.pyramid_outputs,
         )
         self.regions = nn.ModuleList(
             RegionFeatures(region_resolution, pyramid_channels, d) for _ in self.decoder.layers

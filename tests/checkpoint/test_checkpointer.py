@@ -91,6 +91,19 @@ def test_torchvision_backbone(tmp_path, depth, dc5):
     assert torch.equal(ours.class_embed.weight, before[HEAD[0]].double())
 
 
+def test_torchvision_backbone_below_a_pyramid(tmp_path, shapes):
+    """One file starts both models of a comparison."""
+    resnet = torchvision.models.resnet18()
+    torch.save(resnet.state_dict(), tmp_path / "resnet.pth")
+    changes = {"MODEL.RESNETS.STEM_OUT_CHANNELS": 64, "MODEL.RESNETS.RES2_OUT_CHANNELS": 64}
+    folder = "Shapes-PanopticSegmentation/"
+    fpn, _ = load(tmp_path / "resnet.pth", folder + "panoptic_fpn_R_18_narrow.yaml", changes)
+    changes["MODEL.RESNETS.RES5_DILATION"] = 1
+    detr, _ = load(tmp_path / "resnet.pth", folder + "panoptic_detr_R_18_narrow_dc5.yaml", changes)
+    assert same_weights(fpn.backbone.bottom_up.state_dict(), detr.backbone.state_dict())
+    assert torch.equal(detr.backbone.stem.conv1.weight, resnet.conv1.weight)
+
+
 def test_detectron2_backbone(tmp_path, caplog):
     """A .pkl of numpy arrays without the backbone's prefix, with a classifier too many."""
     source = saved(tmp_path).backbone.state_dict()

@@ -153,6 +153,8 @@ def test_what_the_weights_do_not_say(tmp_path, caplog):
         ("huggingface", {"MODEL.RESNETS.RES5_DILATION": 2}, "DC5 for the standard ResNets alone"),
         ("huggingface", {"MODEL.RESNETS.WIDTH_PER_GROUP": 16}, "has no convolution of shape"),
         ("official", {"MODEL.BACKBONE.NAME": "build_resnet_fpn_backbone"}, "has no name for"),
+        ("official", {"MODEL.DETR.TRANSFORMER": "RegionTransformer"}, "has no name for"),
+        ("huggingface", {"MODEL.DETR.TRANSFORMER": "RegionTransformer"}, "has no name for"),
     ],
 )
 def test_what_a_format_cannot_hold(tmp_path, to, changes, message):

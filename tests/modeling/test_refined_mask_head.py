@@ -1,0 +1,651 @@
+import itertools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from detectron2.utils.events import EventStorage
+
+from detr_d2.modeling.criterion import number_of_targets
+from detr_d2.modeling.mask_head import MaskHeadSmallConv
+from detr_d2.modeling.matcher import Targets
+from detr_d2.modeling.semantic import (
+    classes_of,
+    cross_entropy_of_shares,
+    log_odds,
+    pad_segment_maps,
+    shares_of_classes,
+)
+from detr_d2.modeling.windows import WindowHead, hat, nearest, paste, sample, windows_of
+
+STUFF = range(4, 8)  # of the shapes, each with a query of its own; things are 0 to 3
+ENLARGED = 1.2  # times the box: the window
+NOT_HERE = 8.0  # how far below 0 logits are outside of it
+SMALL = (
+    *("MODEL.DETR.TRANSFORMER", "ProposalTransformer"),
+    *("MODEL.DETR.MASK_HEAD", "RefinedMaskHead"),
+    *("MODEL.DETR.PROPOSALS.FURTHER_QUERIES", 6),
+    *("MODEL.DETR.PYRAMID_CHANNELS", 16),
+    *("MODEL.DETR.REGION_RESOLUTION", 3),
+    *("MODEL.DETR.WINDOW_RESOLUTION", 4),
+    *("MODEL.DETR.DROPOUT", 0.0),
+    *("MODEL.DETR.PANOPTIC.SCORE_THRESHOLD", 0.0),
+)
+
+
+def doubles(rows):
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+# Windows
+
+
+def test_windows_by_hand():
+    # 1.2 times 10 x 10 around (20, 30), and beyond the image.
+    boxes = doubles([[0.2, 0.6, 0.1, 0.2], [1.0, 0.5, 1.0, 1.0]])
+    sizes = doubles([[100.0, 50.0], [10.0, 20.0]])
+    wanted = doubles([[14.0, 24.0, 26.0, 36.0], [4.0, -2.0, 16.0, 22.0]])
+    torch.testing.assert_close(windows_of(boxes, sizes), wanted)
+    assert windows_of(boxes[:0], sizes[:0]).shape == (0, 4)
+
+
+def test_hats_by_hand():
+    found = hat(doubles([[-5.0, 0.0, 0.25], [1.5, 2.0, 9.0]]), 3)
+    wanted = [[[1, 0, 0], [1, 0, 0], [0.75, 0.25, 0]], [[0, 0.5, 0.5], [0, 0, 1], [0, 0, 1]]]
+    assert found.tolist() == wanted
+    assert hat(doubles([-1.0, 0.3]), 1).tolist() == [[1], [1]]
+
+
+def test_hats_interpolate_as_a_plain_loop():
+    places, values = 12 * torch.rand(50).double() - 3, torch.randn(7).double()
+    assert (places < 0).any()
+    assert (places > 6).any()
+    for place, found in zip(places.tolist(), (hat(places, 7) @ values).tolist()):
+        place = min(max(place, 0), 6)
+        low = min(math.floor(place), 5)
+        wanted = values[low] + (place - low) * (values[low + 1] - values[low])
+        assert found == pytest.approx(wanted.item(), rel=1e-12)
+
+
+WINDOWS = {
+    "inside": [[3.1, 4.2, 17.3, 15.4], [9.7, 1.2, 12.1, 16.6]],
+    "at the border": [[0.0, 0.0, 11.0, 7.0], [5.0, 6.0, 26.0, 17.0]],
+    "beyond the border": [[-9.3, -40.7, 12.9, 60.1], [-300.0, -200.0, 400.0, 500.0]],
+    "far away": [[-90.3, 40.7, -50.9, 60.1], [300.0, -200.0, 400.0, -100.0]],
+    "tiny": [[5.3, 6.7, 5.301, 6.702], [8.4, 9.4, 8.6, 9.6]],
+    "long": [[5.3, 6.7, 25.0, 6.702], [8.4, -3.0, 8.401, 30.0]],
+}
+
+
+def sampled_by_grid_sample(maps, windows, resolution, size):
+    """One window at a time, at the middles of R x R equal parts."""
+    (height, width), along = size, (torch.arange(resolution).double() + 0.5) / resolution
+    sampled = []
+    for values, (x0, y0, x1, y1) in zip(maps, windows.tolist()):
+        x, y = x0 + along * (x1 - x0), y0 + along * (y1 - y0)
+        points = torch.stack((x.expand(resolution, -1), y[:, None].expand(-1, resolution)), -1)
+        grid = 2 * points / doubles([width, height]) - 1
+        (found,) = F.grid_sample(
+            values[None, None], grid[None], padding_mode="border", align_corners=False
+        )
+        sampled.append(found[0])
+    return torch.stack(sampled)
+
+
+@pytest.mark.parametrize("windows", WINDOWS.values(), ids=WINDOWS)
+@pytest.mark.parametrize("resolution", [1, 2, 5])
+@pytest.mark.parametrize("h, w", [(5, 7), (17, 26), (1, 3), (1, 1)])
+def test_samples_are_those_of_grid_sample(windows, resolution, h, w):
+    """With their gradients."""
+    windows, size = doubles(windows), (17, 26)
+    maps = torch.randn(len(windows), h, w).double().requires_grad_()
+    found = sample(maps, windows, resolution, size)
+    wanted = sampled_by_grid_sample(maps, windows, resolution, size)
+    assert found.shape == (len(windows), resolution, resolution)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-11)
+    direction = torch.randn_like(found)
+    (gradient,) = torch.autograd.grad(found, maps, direction)
+    (plain,) = torch.autograd.grad(wanted, maps, direction)
+    torch.testing.assert_close(gradient, plain, rtol=0, atol=1e-11)
+
+
+def bilinear(values, row, column):
+    """(R, R) at a place in cells, from the middle of the first; beyond the ends, the last one."""
+    n = len(values)
+    row, column = (min(max(place, 0), n - 1) for place in (row, column))
+    y, x = math.floor(row), math.floor(column)
+    below, right = min(y + 1, n - 1), min(x + 1, n - 1)
+    down, along = row - y, column - x
+    upper = (1 - along) * values[y][x] + along * values[y][right]
+    lower = (1 - along) * values[below][x] + along * values[below][right]
+    return (1 - down) * upper + down * lower
+
+
+def pasted_by_loop(values, window, x, y):
+    """{(row, column): value} of the pixels inside of the window."""
+    (x0, y0, x1, y1), n = window, len(values)
+    pixels = itertools.product(enumerate(y), enumerate(x))
+    return {
+        (i, j): bilinear(values, (q - y0) / (y1 - y0) * n - 0.5, (p - x0) / (x1 - x0) * n - 0.5)
+        for (i, q), (j, p) in pixels
+        if x0 <= p < x1 and y0 <= q < y1
+    }
+
+
+@pytest.mark.parametrize("windows", WINDOWS.values(), ids=WINDOWS)
+@pytest.mark.parametrize("resolution", [1, 4])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_pasted_windows_are_those_of_a_plain_loop(windows, resolution, stride):
+    windows = doubles(windows)
+    values = torch.randn(len(windows), resolution, resolution).double()
+    x, y = ((torch.arange(n // stride).double() + 0.5) * stride for n in (26, 18))
+    found, inside = paste(values, windows, x, y)
+    assert found.shape == inside.shape == (len(windows), len(y), len(x))
+    assert inside.dtype == torch.bool
+    for t, window in enumerate(windows.tolist()):
+        wanted = pasted_by_loop(values[t].tolist(), window, x.tolist(), y.tolist())
+        assert set(map(tuple, inside[t].nonzero().tolist())) == set(wanted)
+        for (i, j), value in wanted.items():
+            assert found[t, i, j].item() == pytest.approx(value, rel=1e-9, abs=1e-9)
+    assert found.isfinite().all()
+
+
+def test_what_is_pasted_is_found_again():
+    """Windows of as many pixels as values, at whole pixels."""
+    values = torch.randn(2, 4, 4).double()
+    windows = doubles([[2.0, 3.0, 6.0, 7.0], [0.0, 0.0, 4.0, 4.0]])
+    x, y = torch.arange(10).double() + 0.5, torch.arange(8).double() + 0.5
+    pasted, inside = paste(values, windows, x, y)
+    torch.testing.assert_close(pasted[0, 3:7, 2:6], values[0])
+    torch.testing.assert_close(pasted[1, :4, :4], values[1])
+    assert inside.sum((1, 2)).tolist() == [16, 16]
+    torch.testing.assert_close(sample(pasted, windows, 4, (8, 10)), values)
+
+
+def test_no_window():
+    nothing, none = torch.zeros(0, 4, 4), torch.zeros(0, 4)
+    pasted, inside = paste(nothing, none, torch.arange(3.0), torch.arange(2.0))
+    assert pasted.shape == inside.shape == (0, 2, 3)
+    assert sample(torch.zeros(0, 5, 6), none, 4, (20, 24)).shape == (0, 4, 4)
+
+
+def test_nearest_is_that_of_a_plain_loop():
+    maps = torch.randint(1, 9, (3, 5, 7))
+    images = torch.tensor([2, 0, 2, 1])
+    points = 12 * torch.rand(4, 200, 2).double() - 2.5
+    points[:, 0] = doubles([7.0, 4.0])
+    points[:, 1] = doubles([0.0, 0.0])
+    points[:, 2] = doubles([6.999, 4.999])
+    points[:, 3] = doubles([-0.001, 2.0])
+    found = nearest(maps, images, points)
+    for t, p in itertools.product(range(4), range(200)):
+        x, y = (math.floor(v) for v in points[t, p].tolist())
+        inside = 0 <= x < 7 and 0 <= y < 5
+        assert found[t, p] == (maps[images[t], y, x] if inside else 0)
+    assert nearest(maps, images[:0], points[:0]).shape == (0, 200)
+
+
+def test_a_new_window_head_corrects_nothing_and_learns(build_model, draw_input):
+    head = WindowHead(d_model=12, channels=16, resolution=3)
+    model = build_model("PanopticDETR", *SMALL)
+    levels = model.encode(model.preprocess([draw_input(32, 48)]), False).decoded.levels
+    windows = torch.tensor([[3.0, 4.0, 20.0, 30.0], [-5.0, 4.0, 60.0, 8.0]])
+    found = head(levels, windows, torch.tensor([0, 0]), torch.randn(2, 12))
+    assert found.shape == (2, 6, 6)
+    assert not found.any()
+    (found * torch.randn_like(found)).sum().backward()
+    assert head.out.weight.grad.any()
+
+
+# The semantic map
+
+
+def test_log_odds_are_the_formula_and_bounded():
+    semantic = 3 * torch.randn(2, 3, 4, 5).double()
+    semantic[0, :, 0, 0] = doubles([1e4, 0.0, -1e4])
+    found = log_odds(semantic)
+    assert found.shape == semantic.shape
+    for b, y, x in itertools.product(range(2), range(4), range(5)):
+        best = semantic[b, :, y, x].max()
+        exponentials = [math.exp(v - best) for v in semantic[b, :, y, x].tolist()]
+        for c, e in enumerate(exponentials):
+            p = e / sum(exponentials)
+            wanted = math.log(p + 1e-4) - math.log(1 - p + 1e-4)
+            assert found[b, c, y, x].item() == pytest.approx(wanted, rel=1e-9, abs=1e-12)
+    assert found.abs().max() < 9.211
+    assert found[0, :, 0, 0].tolist() == pytest.approx([9.2104, -9.2104, -9.2104], abs=1e-4)
+
+
+def draw_segments(*sizes, numbers=(3, 0, 5), dtype=torch.int32):
+    return [
+        Targets(
+            torch.randint(4, (number,)),
+            torch.zeros(number, 4),
+            torch.randint(number + 1, size).to(dtype),
+        )
+        for size, number in zip(sizes, numbers)
+    ]
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.int64])
+def test_segment_maps_and_classes_are_those_of_plain_loops(dtype):
+    targets = draw_segments((5, 7), (4, 9), (6, 3), dtype=dtype)
+    maps = pad_segment_maps(targets, (6, 9))
+    assert maps.dtype == torch.int64
+    assert maps.shape == (3, 6, 9)
+    classes = classes_of(maps, targets)
+    for b, y, x in itertools.product(range(3), range(6), range(9)):
+        h, w = targets[b].segment_map.shape
+        number = int(targets[b].segment_map[y, x]) if y < h and x < w else 0
+        assert maps[b, y, x] == number
+        assert classes[b, y, x] == (targets[b].labels[number - 1] if number else -1)
+
+
+CELLS = {
+    "a quarter": ((8, 12), (2, 3)),
+    "odd": ((41, 31), (11, 8)),
+    "odd height": ((13, 12), (4, 3)),
+    "one pixel more": ((9, 5), (3, 2)),
+    "a cell a pixel": ((3, 4), (3, 4)),
+    "one cell": ((5, 3), (1, 1)),
+}
+
+
+def cell_of(pixel, pixels, cells):
+    """The cell that the middle of a pixel is in: floor((pixel + 1/2) cells / pixels), exactly."""
+    return (2 * pixel + 1) * cells // (2 * pixels)
+
+
+def shares_by_loop(classes, number, cells):
+    (batch, height, width), (h, w) = classes.shape, cells
+    shares = torch.zeros(batch, h, w, number)
+    for b, y, x in itertools.product(range(batch), range(height), range(width)):
+        if classes[b, y, x] >= 0:
+            shares[b, cell_of(y, height, h), cell_of(x, width, w), classes[b, y, x]] += 1
+    return shares
+
+
+@pytest.mark.parametrize("size, cells", CELLS.values(), ids=CELLS)
+def test_shares_are_those_of_a_plain_loop(size, cells):
+    classes = torch.randint(-1, 4, (2, *size))
+    found = shares_of_classes(classes, torch.zeros(2, 4, *cells))
+    assert torch.equal(found, shares_by_loop(classes, 4, cells))
+
+
+def test_shares_of_void_are_none():
+    classes = torch.full((2, 9, 5), -1)
+    assert not shares_of_classes(classes, torch.zeros(2, 4, 3, 2)).any()
+    classes[1, 0, 0] = 3
+    found = shares_of_classes(classes, torch.zeros(2, 4, 3, 2))
+    assert found.nonzero().tolist() == [[1, 0, 0, 3]]
+
+
+@pytest.mark.parametrize("size, cells", CELLS.values(), ids=CELLS)
+def test_every_labelled_pixel_is_counted_once(size, cells):
+    classes = torch.randint(-1, 4, (2, *size))
+    found = shares_of_classes(classes, torch.zeros(2, 4, *cells))
+    for b, c in itertools.product(range(2), range(4)):
+        assert found[b, ..., c].sum() == (classes[b] == c).sum()
+
+
+def semantic_loss_by_loop(logits, classes):
+    """The mean over the pixels that have a class; each has the logits of its cell."""
+    (batch, _, h, w), (height, width) = logits.shape, classes.shape[1:]
+    log_p, total, number = logits.log_softmax(1), 0.0, 0
+    for b, y, x in itertools.product(range(batch), range(height), range(width)):
+        c = int(classes[b, y, x])
+        if c >= 0:
+            total -= log_p[b, c, cell_of(y, height, h), cell_of(x, width, w)].item()
+            number += 1
+    return total / max(number, 1)
+
+
+def test_cross_entropy_is_the_mean_over_pixels():
+    logits = torch.randn(2, 4, 3, 4).double()
+    classes = torch.randint(-1, 4, (2, 12, 16))
+    shares = shares_by_loop(classes, 4, (3, 4)).double()
+    found = cross_entropy_of_shares(logits, shares).item()
+    assert found == pytest.approx(semantic_loss_by_loop(logits, classes), rel=1e-12)
+
+
+def test_cross_entropy_of_void_is_zero():
+    logits = torch.randn(2, 4, 3, 5).double().requires_grad_()
+    loss = cross_entropy_of_shares(logits, torch.zeros(2, 3, 5, 4).double())
+    assert loss.item() == 0
+    loss.backward()
+    assert not logits.grad.any()
+
+
+# The head
+
+
+@pytest.fixture
+def build_lively_model(build_model, randomise):
+    """A function that builds a model in eval mode and float64 whose masks differ."""
+
+    def build(*overrides):
+        model = build_model("PanopticDETR", *SMALL, *overrides)
+        with torch.no_grad():
+            randomise(model.transformer)
+            model.transformer.dense_head.class_logits.weight.normal_()
+            model.transformer.dense_head.sides.weight.normal_(std=0.3)
+            for layer in model.bbox_embed.layers:
+                layer.weight.normal_(std=0.1)
+            head = randomise(model.mask_head)
+            head.semantic[-1].weight.normal_()
+            head.window.out.weight.normal_(std=0.5)
+            head.out_lay.bias.fill_(3.0)  # against the log-odds, most of which are below 0
+            head.semantic_gain.copy_(torch.tensor([0.7, 1.3]))
+            model.class_embed.bias[8] = -9.0  # no-object
+        return model.double().eval()
+
+    return build
+
+
+def resized(x, size):
+    """(h, w) -> size, bilinear."""
+    return F.interpolate(x[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+
+
+class Retelling:
+    """The masks of a batch, one query at a time."""
+
+    def __init__(self, model, batch, encoded, queries):
+        self.head = model.mask_head
+        self.arguments = model._mask_arguments(encoded, queries)
+        self.projected, self.maps, _, self.features, _ = self.arguments
+        self.levels = encoded.decoded.levels
+        self.semantic = self.head.semantic(self.levels.maps[-1])
+        pairs = [(b, int(q)) for b, rows in enumerate(queries) for q in rows]
+        self.images = [b for b, _ in pairs]
+        self.sizes = [tuple(batch[b]["image"].shape[:0:-1]) for b in self.images]
+        self.embeddings = [encoded.hs[-1, b, q] for b, q in pairs]
+        self.boxes = [encoded.boxes[-1, b, q].tolist() for b, q in pairs]
+        logits = [encoded.logits[-1, b, q, :-1] for b, q in pairs]
+        self.probabilities = [x.softmax(0).detach() for x in logits]
+        self.is_thing = [p[: STUFF[0]].sum().item() > 0.5 for p in self.probabilities]
+
+    def coarse(self, k):
+        """DETR's mask, and how likely each pixel is of the query's class."""
+        b = self.images[k]
+        features = {name: x[b : b + 1] for name, x in self.features.items()}
+        (mask,) = MaskHeadSmallConv.forward(
+            self.head, self.projected[b : b + 1], self.maps[k : k + 1], [1], features
+        )
+        p = self.semantic[b].softmax(0)
+        gain = self.head.semantic_gain[int(self.is_thing[k])]
+        for class_, weight in enumerate(self.probabilities[k]):
+            odds = torch.log((p[class_] + 1e-4) / (1 - p[class_] + 1e-4))
+            mask = mask + gain * weight * odds
+        return mask
+
+    def window(self, k):
+        """(x0, y0, x1, y1), pixels, and the logits in it."""
+        (cx, cy, w, h), (width, height) = self.boxes[k], self.sizes[k]
+        w, h = ENLARGED * w, ENLARGED * h
+        window = [cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]
+        window = [a * b for a, b in zip(window, (width, height) * 2)]
+        image = torch.tensor([self.images[k]])
+        (logits,) = self.head.window(
+            self.levels, doubles([window]), image, self.embeddings[k][None]
+        )
+        return window, logits
+
+    def mask(self, k, size, padded_size, ends):
+        """(H', W') at inference, and which signs there are outside of the window."""
+        mask, signs = resized(self.coarse(k), size), set()
+        if self.is_thing[k]:
+            window, logits = self.window(k)
+            y, x = ([(i + 0.5) * m / n for i in range(n)] for n, m in zip(size, padded_size))
+            inside = pasted_by_loop(logits.tolist(), window, x, y)
+            for pixel in itertools.product(*map(range, size)):
+                if pixel in inside:
+                    mask[pixel] += inside[pixel]
+                elif ends:
+                    signs.add(bool(mask[pixel] > 0))
+                    mask[pixel] = min(mask[pixel], 0) - NOT_HERE
+        return mask, signs
+
+
+def draw_labelled(draw_input, *labelled):
+    batch = []
+    for size, classes in labelled:
+        x = draw_input(*size, segments=len(classes))
+        x["instances"].gt_classes = torch.tensor(classes, dtype=torch.int64)
+        batch.append(x)
+    return batch
+
+
+BATCHES = {
+    "even": [((24, 32), [0, 5, 2]), ((32, 20), [4, 1])],
+    "odd": [((21, 30), [0, 5, 2]), ((27, 18), [4, 1])],
+}
+
+
+@pytest.mark.parametrize("batch", BATCHES.values(), ids=BATCHES)
+@pytest.mark.parametrize("stride", [1, 2, 4])
+@pytest.mark.parametrize("ends", [True, False])
+@torch.no_grad()
+def test_masks_are_those_of_a_plain_retelling(build_lively_model, draw_input, batch, stride, ends):
+    model = build_lively_model(
+        *("MODEL.DETR.MASK_STRIDE", stride), *("MODEL.DETR.MASKS_END_AT_WINDOWS", ends)
+    )
+    batch = draw_labelled(draw_input, *batch)
+    encoded = model.encode(model.preprocess(batch), all_layers=False)
+    queries = [torch.tensor([1, 5, 8, 4]), torch.tensor([7, 3])]
+    retelling = Retelling(model, batch, encoded, queries)
+    assert retelling.is_thing == [False, True, True, True, True, False]
+    padded_size = encoded.padded_size
+    size = tuple(-(-side // stride) for side in padded_size)
+    masks = model.masks(encoded, queries)
+    assert masks.shape == (6, *size)
+    outside = set()
+    for k, mask in enumerate(masks):
+        wanted, signs = retelling.mask(k, size, padded_size, ends)
+        torch.testing.assert_close(mask, wanted, rtol=0, atol=1e-9)
+        outside |= signs
+    assert outside == ({True, False} if ends else set())
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+@torch.no_grad()
+def test_masks_of_a_query_do_not_depend_on_the_others(build_lively_model, draw_input, stride):
+    model = build_lively_model("MODEL.DETR.MASK_STRIDE", stride)
+    batch = [draw_input(24, 32), draw_input(30, 21), draw_input(16, 16)]
+    encoded = model.encode(model.preprocess(batch), all_layers=False)
+    everything = model.masks(encoded, [torch.arange(9)] * 3).unflatten(0, (3, 9))
+    for rows in ([[3, 8], [], [4]], [[], [6, 0, 5], []], [[], [], [1, 2]]):
+        rows = [torch.tensor(r, dtype=torch.int64) for r in rows]
+        masks = model.masks(encoded, rows)
+        wanted = torch.cat([x[r] for x, r in zip(everything, rows)])
+        torch.testing.assert_close(masks, wanted, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+@torch.no_grad()
+def test_no_query_has_no_mask(build_lively_model, draw_input, stride):
+    model = build_lively_model("MODEL.DETR.MASK_STRIDE", stride)
+    batch = [draw_input(21, 30)] * 2
+    encoded = model.encode(model.preprocess(batch), all_layers=False)
+    nothing = torch.zeros(0, dtype=torch.int64)
+    masks = model.masks(encoded, [nothing, nothing])
+    assert masks.shape == (0, -(-21 // stride), -(-30 // stride))
+
+
+@torch.no_grad()
+def test_stuff_alone_has_masks(build_lively_model, draw_input):
+    """As where no thing is found."""
+    model = build_lively_model()
+    batch = [draw_input(21, 30)]
+    encoded = model.encode(model.preprocess(batch), all_layers=False)
+    queries = [torch.tensor([2, 0])]
+    retelling = Retelling(model, batch, encoded, queries)
+    masks = model.masks(encoded, queries)
+    for k in range(2):
+        torch.testing.assert_close(masks[k], resized(retelling.coarse(k), (6, 8)))
+
+
+@pytest.mark.parametrize("masks_on", [True, False])
+@pytest.mark.parametrize("found", ["things", "stuff", "nothing"])
+@pytest.mark.parametrize("stride", [1, 4])
+@torch.no_grad()
+def test_results_have_the_documented_form(build_lively_model, draw_input, stride, found, masks_on):
+    model = build_lively_model(
+        *("MODEL.DETR.MASK_STRIDE", stride), *("MODEL.DETR.INSTANCES.MASKS_ON", masks_on)
+    )
+    if found != "things":
+        model.class_embed.bias[: STUFF[0]] = -1000.0
+        model.instance_score_threshold = 0.5
+    if found != "stuff":
+        model.class_embed.bias[STUFF[0] : 8] = -1000.0
+    batch = [{**draw_input(21, 30), "height": 40, "width": 50}, draw_input(27, 18)]
+    for result, size in zip(model(batch), [(40, 50), (27, 18)], strict=True):
+        panoptic_seg, info = result["panoptic_seg"]
+        assert panoptic_seg.shape == size
+        assert {x["isthing"] for x in info} == {"things": {True}, "stuff": {False}}.get(
+            found, set()
+        )
+        instances = result["instances"]
+        assert bool(len(instances)) == (found == "things")
+        if masks_on:
+            assert instances.pred_masks.shape == (len(instances), *size)
+
+
+# Its losses
+
+
+def prepared(model, batch):
+    """The arguments of `losses`, and what masks are retold from."""
+    targets, images = model.targets(batch), model.preprocess(batch)
+    encoded = model.encode(images, True, targets)
+    with EventStorage():
+        matches = model.match(encoded, targets)
+    matches = encoded.decoded.with_further(matches)
+    retelling = Retelling(model, batch, encoded, matches.queries[-1].split(matches.counts))
+    arguments = (
+        *(retelling.arguments, targets, matches),
+        *(model.criterion, encoded.padded_size),
+    )
+    return arguments, retelling
+
+
+def mask_losses_by_loop(retelling, targets, matches, criterion, padded_size):
+    """One mask at a time: a thing in its window, stuff at H/4."""
+    starts = [sum(len(t.labels) for t in targets[:b]) for b in range(len(targets))]
+    total = {"loss_mask": 0.0, "loss_dice": 0.0}
+    for k, (b, segment) in enumerate(zip(matches.images.tolist(), matches.targets[-1].tolist())):
+        segment_map = targets[b].segment_map
+
+        def is_mine(x, y, segment_map=segment_map, number=segment - starts[b] + 1):
+            x, y = math.floor(x), math.floor(y)
+            inside = 0 <= x < segment_map.shape[1] and 0 <= y < segment_map.shape[0]
+            return float(inside and int(segment_map[y, x]) == number)
+
+        logits = retelling.coarse(k)
+        if retelling.is_thing[k]:
+            window, corrections = retelling.window(k)
+            n = len(corrections)
+            logits = corrections + sampled_by_grid_sample(
+                logits[None], doubles([window]), n, padded_size
+            )
+            x0, y0, x1, y1 = window
+            x = [x0 + (i + 0.5) / n * (x1 - x0) for i in range(n)]
+            y = [y0 + (i + 0.5) / n * (y1 - y0) for i in range(n)]
+            (logits,) = logits
+        else:
+            y, x = (
+                [(i + 0.5) * side / n for i in range(n)]
+                for n, side in zip(logits.shape, padded_size)
+            )
+        wanted = doubles([[[is_mine(p, q) for p in x] for q in y]])
+        of_one = criterion.mask_losses_at(logits[None], wanted, window=retelling.is_thing[k])
+        for name in total:
+            total[name] = total[name] + of_one[name]
+    number = number_of_targets(targets, logits.device)
+    return {name: loss / number for name, loss in total.items()}
+
+
+@pytest.mark.parametrize("batch", BATCHES.values(), ids=BATCHES)
+def test_mask_losses_are_those_of_a_plain_retelling(build_lively_model, draw_input, batch):
+    """With their gradients."""
+    model = build_lively_model()
+    batch = draw_labelled(draw_input, *batch)
+    arguments, retelling = prepared(model, batch)
+    _, targets, matches, criterion, padded_size = arguments
+    # The matched, and two further queries of each image.
+    assert len(retelling.images) > sum(len(t.labels) for t in targets)
+    assert set(retelling.is_thing) == {True, False}
+    losses = model.mask_head.losses(*arguments)
+    wanted = mask_losses_by_loop(retelling, targets, matches, criterion, padded_size)
+    parameters = [p for n, p in model.mask_head.named_parameters() if "lay" in n or "window" in n]
+    for name, loss in wanted.items():
+        torch.testing.assert_close(losses[name], loss, rtol=1e-9, atol=0)
+        gradients = torch.autograd.grad(losses[name], parameters, retain_graph=True)
+        plain = torch.autograd.grad(loss, parameters, retain_graph=True)
+        torch.testing.assert_close(gradients, plain, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("batch", BATCHES.values(), ids=BATCHES)
+def test_semantic_loss_is_that_of_a_plain_loop(build_lively_model, draw_input, batch):
+    """VOID and the padding of a smaller image do not count."""
+    model = build_lively_model("MODEL.DETR.SEMANTIC_WEIGHT", 0.3)
+    batch = draw_labelled(draw_input, *batch)
+    arguments, retelling = prepared(model, batch)
+    _, targets, _, _, padded_size = arguments
+    classes = torch.full((len(batch), *padded_size), -1)
+    for b, target in enumerate(targets):
+        h, w = target.segment_map.shape
+        for y, x in itertools.product(range(h), range(w)):
+            number = int(target.segment_map[y, x])
+            if number:
+                classes[b, y, x] = target.labels[number - 1]
+    found = model.mask_head.losses(*arguments)["loss_semantic"].item()
+    wanted = 0.3 * semantic_loss_by_loop(retelling.semantic, classes)
+    assert found == pytest.approx(wanted, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "labelled",
+    [
+        [((24, 32), []), ((20, 20), [])],
+        [((24, 32), [4, 7])],
+        [((24, 32), [0, 1])],
+        [((24, 32), []), ((20, 20), [5, 2])],
+    ],
+    ids=["nothing", "stuff", "things", "an image without segments"],
+)
+def test_every_parameter_has_a_finite_gradient(build_lively_model, draw_input, labelled):
+    model = build_lively_model()
+    arguments, _ = prepared(model, draw_labelled(draw_input, *labelled))
+    losses = model.mask_head.losses(*arguments)
+    assert set(losses) == {"loss_mask", "loss_dice", "loss_semantic"}
+    assert all(loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    for name, parameter in model.mask_head.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+    if not any(labels for _, labels in labelled):
+        assert all(loss == 0 for loss in losses.values())
+
+
+def test_an_image_of_void_alone_is_trained_on(build_lively_model, draw_input):
+    """Its segments are nowhere to be seen."""
+    model = build_lively_model()
+    (x,) = draw_labelled(draw_input, ((24, 32), [0, 5]))
+    x["segment_map"] = torch.zeros(24, 32, dtype=torch.int64)
+    arguments, _ = prepared(model, [x])
+    losses = model.mask_head.losses(*arguments)
+    assert losses["loss_semantic"] == 0
+    assert losses["loss_mask"] > 0
+    assert all(loss.isfinite() for loss in losses.values())
+
+
+def test_no_gradient_goes_through_boxes_and_classes(build_lively_model, draw_input):
+    """Masks train what they are made of, not where and what a query says that it is."""
+    model = build_lively_model()
+    arguments, _ = prepared(model, draw_labelled(draw_input, *BATCHES["even"]))
+    sum(model.mask_head.losses(*arguments).values()).backward()
+    assert all(p.grad is None for p in model.class_embed.parameters())
+    assert all(p.grad is None for p in model.bbox_embed.parameters())
+    assert all(p.grad is None for p in model.transformer.dense_head.class_logits.parameters())
+    assert model.transformer.pyramid.top.weight.grad.any()
