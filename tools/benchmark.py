@@ -28,8 +28,8 @@ def parse_args() -> argparse.Namespace:
         "--variants",
         nargs="+",
         metavar="MODEL[+PRECISION][+compile]",
-        help="models reference, fast, panoptic-fpn; precisions tf32, bf16, fp16 "
-        "(reference fast fast+bf16 panoptic-fpn; on cuda all that there are)",
+        help="models reference, fast, proposals, panoptic-fpn; precisions tf32, bf16, fp16 "
+        "(reference fast fast+bf16 proposals panoptic-fpn; on cuda all that there are)",
     )
     parser.add_argument(
         "--works", nargs="+", choices=list(benchmark.WORKS), default=list(benchmark.WORKS)

@@ -13,7 +13,7 @@ from ..data import shapes
 from ..engine import setup_cfg
 from .agreement import differing_pixels, gradients_of
 from .inputs import draw_scene, model_input
-from .models import DecidedClasses, build_detr, detr_cfg, is_thing, reference_of
+from .models import DecidedClasses, build_detr, decide_classes, detr_cfg, is_thing, reference_of
 from .settings import REDUCED, Settings
 from .variants import Variant
 
@@ -53,8 +53,8 @@ def check_float64(settings: Settings) -> dict[str, float]:
         losses.append(of_model)
         gradients.append(gradients_of(model))
 
-        num_queries = cfg.MODEL.DETR.NUM_OBJECT_QUERIES
-        model.class_embed = DecidedClasses(model.class_embed, num_queries, KEPT)
+        verdicts = decide_classes(model, cfg, KEPT)
+        model.class_embed = DecidedClasses(model.class_embed, verdicts)
         # One by one, since the reference lets images of a batch see each other's padding.
         results.append([_infer(model.eval(), x) for x in inputs])
     pairs = list(zip(*results))

@@ -10,7 +10,7 @@ import torch
 from .clock import Clock, Phases, spread
 from .costs import OperationCounter, SavedCounter, in_fresh_process, peak_on_cpu, peak_on_gpu
 from .settings import Settings
-from .variants import Variant
+from .variants import OTHERS, Variant
 from .works import WORKS, Case, Work
 
 
@@ -61,7 +61,7 @@ def _measure(work: Work) -> list[dict]:
         result = examine(work, variant, case, row)
         if variant == Variant("reference"):
             expected = result
-        elif expected is not None and variant.model != "panoptic-fpn":
+        elif expected is not None and variant.model not in OTHERS:
             row["apart"] = work.compare(result, expected)
         del result
     repeat(work, cases, rows)

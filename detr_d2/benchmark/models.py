@@ -133,20 +133,41 @@ def compiled(model: nn.Module) -> nn.Module:
     return model
 
 
+def decide_classes(model: nn.Module, cfg: CfgNode, kept: int) -> Tensor:
+    """(N,) int64: the first `kept` queries get a class each, the others no-object.
+
+    Classes are things and stuff by turns, as far as queries are free to say both. Where classes
+    have queries of their own, half of the kept are of these, and the others are things.
+    """
+    no_object, proposed = cfg.MODEL.DETR.NUM_CLASSES, cfg.MODEL.DETR.NUM_OBJECT_QUERIES
+    fixed = list(getattr(model.transformer, "fixed_classes", ()))
+    if not fixed:
+        verdicts = torch.full((proposed,), no_object)
+        verdicts[:kept] = torch.arange(kept) * no_object // max(kept, 1)
+        return verdicts
+    verdicts = torch.full((len(fixed) + proposed,), no_object)
+    of_stuff = min(kept // 2, len(fixed))
+    verdicts[:of_stuff] = torch.tensor(fixed[:of_stuff])
+    things = torch.tensor(is_thing(cfg)).nonzero()[:, 0]
+    of_things = torch.arange(kept - of_stuff)
+    verdicts[len(fixed) + of_things] = things[of_things % len(things)]
+    return verdicts
+
+
 class DecidedClasses(nn.Linear):
     """A class layer with the outcome decided: random weights keep no query, or all of them.
 
-    The first `kept` queries get a class each, things and stuff, the others no-object; what is
-    added to the logits leaves no doubt. The work of the layer is done all the same.
+    What is added to the logits leaves no doubt. The work of the layer is done all the same.
     """
 
-    def __init__(self, linear: nn.Linear, num_queries: int, kept: int):
+    def __init__(self, linear: nn.Linear, verdicts: Tensor):
+        """
+        Args:
+            verdicts: (N,) int64, the class of each query, C for no-object.
+        """
         super().__init__(linear.in_features, linear.out_features)
         self.load_state_dict(linear.state_dict())
-        no_object = linear.out_features - 1
-        verdicts = torch.full((num_queries,), no_object)
-        verdicts[:kept] = torch.arange(kept) * no_object // max(kept, 1)
-        offsets = 50.0 * nn.functional.one_hot(verdicts, no_object + 1)
+        offsets = 50.0 * nn.functional.one_hot(verdicts, linear.out_features)
         self.register_buffer("offsets", offsets, persistent=False)
         self.to(linear.weight)
 

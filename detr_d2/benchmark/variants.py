@@ -8,7 +8,16 @@ import torch
 
 from ..errors import UserError
 
-MODELS = ("reference", "fast", "panoptic-fpn")
+MODELS = ("reference", "fast", "proposals", "panoptic-fpn")
+# What computes something else than the reference: nothing is compared.
+OTHERS = ("proposals", "panoptic-fpn")
+# The parts that learn fast, in place of the official ones (docs/learning_fast.md).
+_PARTS = {
+    "proposals": (
+        *("MODEL.DETR.TRANSFORMER", "ProposalTransformer"),
+        *("MODEL.DETR.MASK_HEAD", "RefinedMaskHead"),
+    )
+}
 _HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _PRECISIONS = ("tf32", *_HALF)
 
@@ -42,6 +51,11 @@ class Variant:
             raise UserError(f"The reference runs in float32 and tf32 alone, not as {text}.")
         return cls(model, *precisions[:1] or ["float32"], "compile" in options)
 
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """Of DETR's configuration, keys and values in turn."""
+        return _PARTS.get(self.model, ())
+
     def __str__(self) -> str:
         options = [self.precision] if self.precision != "float32" else []
         return "+".join([self.model, *options, *["compile"] * self.compiled])
@@ -66,8 +80,8 @@ PLAIN = (Variant("reference"), Variant("fast"))  # for what has no precision to 
 
 
 def default_variants(device: str) -> tuple[Variant, ...]:
-    names = ["reference", "fast", "fast+bf16", "panoptic-fpn"]
+    names = ["reference", "fast", "fast+bf16", "proposals", "panoptic-fpn"]
     if device == "cuda":
-        names = [f"{x}{y}" for x in ("reference", "fast", "panoptic-fpn") for y in ("", "+tf32")]
+        names = [f"{x}{y}" for x in MODELS for y in ("", "+tf32")]
         names += ["fast+bf16", "fast+fp16", "panoptic-fpn+bf16"]
     return tuple(map(Variant.parse, names))

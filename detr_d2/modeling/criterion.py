@@ -162,9 +162,10 @@ class SetCriterion(nn.Module):
             labels: (P,) int64.
             target_boxes: (P, 4).
         """
-        layers, number = logits.shape[:2]
+        layers = len(logits)
+        number = mean_over_processes(torch.tensor(float(len(labels)), device=logits.device))
         labels, target_boxes = labels.repeat(layers), target_boxes.repeat(layers, 1)
-        boxes, number = boxes.flatten(0, 1), max(1, number)
+        boxes = boxes.flatten(0, 1)
         cross_entropy = F.cross_entropy(logits.flatten(0, 1), labels, reduction="sum")
         return {
             "loss_ce_further": self.class_weight * cross_entropy / number,
@@ -280,7 +281,11 @@ def number_of_targets(
     """
     labels = torch.cat([t.labels for t in targets])
     number = (~torch.isin(labels, torch.tensor(but_not, device=labels.device))).sum()
-    number = number.to(device, torch.float32)
+    return mean_over_processes(number.to(device, torch.float32))
+
+
+def mean_over_processes(number: Tensor) -> Tensor:
+    """Of a scalar, at least 1: what losses are divided by, so that two processes are as one."""
     world_size = comm.get_world_size()
     if world_size > 1:
         torch.distributed.all_reduce(number)

@@ -92,8 +92,11 @@ def propose(cells: Cells, number: int, nms_threshold: float) -> Tensor:
     scores, best = scores.topk(min(max(number, _COMPARED), scores.shape[1]))
     boxes = cells.boxes.gather(1, best[..., None].expand(-1, -1, 4))
     images = torch.arange(batch, device=best.device)[:, None].expand_as(best)
-    kept = batched_nms(boxes.flatten(0, 1), scores.flatten(), images.flatten(), nms_threshold)
+    # Images are kept apart by moving their boxes, which must not be negative for it.
+    boxes, scores = (boxes - boxes.amin()).flatten(0, 1), scores.flatten()
+    kept = batched_nms(boxes, scores, images.flatten(), nms_threshold)
     later = torch.ones_like(best.flatten(), dtype=torch.uint8)
     later[kept] = 0
+    later[scores.isneginf()] = 2
     order = later.view_as(best).argsort(dim=1, stable=True)[:, :number]
     return best.gather(1, order)

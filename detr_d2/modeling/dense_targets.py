@@ -46,7 +46,7 @@ def assign(levels: Levels, targets: list[Targets], is_thing: Tensor, sizes: Tens
         things = is_thing[target.labels].nonzero()[:, 0]
         if len(things):
             boxes = target.boxes[things].to(centres.dtype) * sizes[image].repeat(2)
-            cells, rows = _claimed(centres, strides, least, most, boxes)
+            cells, rows = _claimed(centres, strides, least, most, boxes, sizes[image])
             pairs.append((torch.full_like(cells, image), cells, things[rows] + start))
         start += len(target.labels)
     if not pairs:
@@ -54,12 +54,12 @@ def assign(levels: Levels, targets: list[Targets], is_thing: Tensor, sizes: Tens
     return Assignment(*(torch.cat(column) for column in zip(*pairs)))
 
 
-def _claimed(centres, strides, least, most, boxes: Tensor) -> tuple[Tensor, Tensor]:
+def _claimed(centres, strides, least, most, boxes, image_size) -> tuple[Tensor, Tensor]:
     """Cells, and the row of `boxes` (T, 4), (cx, cy, w, h) in pixels, that each one belongs to."""
     middle, size = boxes[:, None, :2], boxes[:, None, 2:]
     extent, area = size.prod(-1).sqrt(), size.prod(-1)
     apart = (centres - middle).abs()
-    right_level = (least <= extent) & (extent < most)
+    right_level = (least <= extent) & (extent < most) & (centres < image_size).all(-1)
     near = (apart < _NEAR * strides[:, None]).all(-1) & (apart <= size / 2).all(-1) & right_level
     nearest = apart.square().sum(-1).masked_fill(~right_level, float("inf")).argmin(1)
     near[torch.arange(len(boxes), device=boxes.device), nearest] = True

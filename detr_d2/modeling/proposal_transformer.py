@@ -7,7 +7,7 @@ it attends to, the features of the query's box, and corrects the box.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -67,17 +67,14 @@ class ProposalDecoded(RegionDecoded):
         return Matches(*columns, counts, matches.cost)
 
     def of_images(self, images: slice) -> "ProposalDecoded":
-        return ProposalDecoded(
-            self.hs[:, images],
-            self.memory[images],
-            self.levels.of_images(images),
-            self.references[:, images],
-            self.class_prior[images],
-            self.cells,
-            None,
-            None,
-            self.num_queries,
-            self.num_further_masks,
+        """The same for some images of the batch, but for what training alone reads."""
+        return replace(
+            self,
+            hs=self.hs[:, images],
+            memory=self.memory[images],
+            levels=self.levels.of_images(images),
+            references=self.references[:, images],
+            class_prior=self.class_prior[images],
         )
 
 

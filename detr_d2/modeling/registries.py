@@ -32,8 +32,8 @@ Modules with the call of `detr_d2.modeling.mask_head.MHAttentionMap`, built as `
 
 MASK_HEAD_REGISTRY = Registry("MASK_HEAD")
 MASK_HEAD_REGISTRY.__doc__ = """
-Modules with the methods of `detr_d2.modeling.mask_head.MaskHeadSmallConv`, the official one, built as
-`entry(cfg, backbone_shape)`, where `backbone_shape` is the backbone's `output_shape()`:
+Modules with the methods of the official one, `detr_d2.modeling.mask_head.MaskHeadSmallConv`, built
+as `entry(cfg, backbone_shape)`, where `backbone_shape` is the backbone's `output_shape()`:
 
 * `forward(projected, maps, counts, features, queries)` gives mask logits (K, h, w) of K packed
   queries at any h x w that shows the whole padded batch; `queries` is a `MaskQueries`.

@@ -41,8 +41,8 @@ def shares_of_classes(classes: Tensor, cells: Tensor) -> Tensor:
     """
     batch, number, h, w = cells.shape
     (height, width), device = classes.shape[1:], classes.device
-    row = torch.arange(height, device=device) * h // height
-    column = torch.arange(width, device=device) * w // width
+    row = (2 * torch.arange(height, device=device) + 1) * h // (2 * height)
+    column = (2 * torch.arange(width, device=device) + 1) * w // (2 * width)
     first = (torch.arange(batch, device=device)[:, None, None] * h + row[:, None]) * w + column
     places = (first * number + classes)[classes >= 0]
     counts = places.bincount(minlength=batch * h * w * number)

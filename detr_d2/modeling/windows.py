@@ -6,7 +6,6 @@ computed or learned (He et al., arXiv:1703.06870).
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
@@ -44,7 +43,10 @@ class WindowHead(nn.Module):
         """(T, 4), (T,), (T, d) -> (T, 2R, 2R)."""
         x = levels.regions(windows, images, self.resolution)
         x = x + self.of_query(embeddings)[:, None, None]
-        return F.pixel_shuffle(self.out(self.convs(x.permute(0, 3, 1, 2))), 2)[:, 0]
+        x = self.out(self.convs(x.permute(0, 3, 1, 2)))
+        # `F.pixel_shuffle`, whose backward pass fails where there is no window.
+        x = x.unflatten(1, (2, 2)).permute(0, 3, 1, 4, 2)
+        return x.reshape(len(x), 2 * self.resolution, 2 * self.resolution)
 
 
 def sample(maps: Tensor, windows: Tensor, resolution: int, size: tuple[int, int]) -> Tensor:

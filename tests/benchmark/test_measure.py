@@ -11,7 +11,8 @@ from detr_d2 import benchmark
 from detr_d2.benchmark.agreement import differing_pixels, gradients_apart
 from detr_d2.benchmark.clock import Clock, Phases, spread
 from detr_d2.benchmark.costs import OperationCounter, SavedCounter, in_fresh_process, peak_on_cpu
-from detr_d2.benchmark.models import DecidedClasses
+from detr_d2.benchmark.models import DecidedClasses, build_detr, decide_classes, detr_cfg
+from detr_d2.benchmark.variants import Variant
 from detr_d2.benchmark.works.training import without_dropout
 from detr_d2.errors import UserError
 from detr_d2.modeling.postprocessing import is_confident
@@ -30,12 +31,12 @@ def rows(settings) -> list[dict]:
 
 def test_every_work_has_its_variants(rows):
     found = {work: [r["variant"] for r in rows if r["work"] == work] for work in benchmark.WORKS}
-    four = ["reference", "fast", "fast+bf16", "panoptic-fpn"]
+    five = ["reference", "fast", "fast+bf16", "proposals", "panoptic-fpn"]
     assert found == {
-        **dict.fromkeys(("panoptic-inference", "joint-training"), four),
-        **dict.fromkeys(("box-inference", "mask-training"), four[:3]),
-        **dict.fromkeys(("merging", "merging-all", "loading", "evaluation"), four[:2]),
-        **dict.fromkeys(("merging-scores", "merging-all-scores"), four[:2]),
+        **dict.fromkeys(("panoptic-inference", "joint-training"), five),
+        **dict.fromkeys(("box-inference", "mask-training"), five[:4]),
+        **dict.fromkeys(("merging", "merging-all", "loading", "evaluation"), five[:2]),
+        **dict.fromkeys(("merging-scores", "merging-all-scores"), five[:2]),
     }
 
 
@@ -177,9 +178,23 @@ def test_nothing_is_dropped_within():
     assert model[0].p == 0.5 and attention.dropout == 0.25
 
 
-def test_as_many_queries_are_kept_as_are_asked_for():
+@pytest.mark.parametrize("name", ["fast", "proposals"])
+@pytest.mark.parametrize("kept", [0, 1, 6, 20])
+def test_as_many_queries_are_kept_as_are_asked_for(settings, name, kept):
+    variant = Variant(name)
+    cfg = detr_cfg(settings, *variant.overrides)
+    model = build_detr(variant, cfg).eval()
+    verdicts = decide_classes(model, cfg, kept)
+    model.class_embed = DecidedClasses(model.class_embed, verdicts)
+    images = model.preprocess([{"image": torch.rand(3, 64, 96) * 255}])
+    with torch.no_grad():
+        logits = model.encode(images, all_layers=False).logits
+    assert is_confident(logits, 0.85).sum() == kept
+
+
+def test_classes_are_decided():
     linear = nn.Linear(6, 5)
-    decided = DecidedClasses(linear, num_queries=7, kept=3)
+    decided = DecidedClasses(linear, torch.tensor([0, 1, 2, 4, 4, 4, 4]))
     hs = torch.randn(2, 1, 7, 6)
     kept = is_confident(decided(hs), 0.85)
     assert kept[..., :3].all() and not kept[..., 3:].any()

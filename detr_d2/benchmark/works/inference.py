@@ -4,7 +4,14 @@ import torch
 
 from ..agreement import differing_pixels, instances_apart
 from ..inputs import draw_scene, model_input, panoptic_fpn_input
-from ..models import DecidedClasses, build_detr, build_panoptic_fpn, detr_cfg, is_thing
+from ..models import (
+    DecidedClasses,
+    build_detr,
+    build_panoptic_fpn,
+    decide_classes,
+    detr_cfg,
+    is_thing,
+)
 from ..settings import Settings
 from ..variants import Variant
 from .work import Case, Work, phases_of
@@ -33,7 +40,8 @@ class PanopticInference(Work):
 
     def prepare(self, variant: Variant) -> Case:
         settings = self.settings
-        cfg = detr_cfg(settings, "MODEL.META_ARCHITECTURE", self.meta_architecture)
+        kind = ("MODEL.META_ARCHITECTURE", self.meta_architecture)
+        cfg = detr_cfg(settings, *kind, *variant.overrides)
         things = is_thing(cfg)
         inputs = []
         for seed in range(self.batch_size):
@@ -44,9 +52,8 @@ class PanopticInference(Work):
             inputs = [panoptic_fpn_input(x, things) for x in inputs]
         else:
             model = build_detr(variant, cfg)
-            model.class_embed = DecidedClasses(
-                model.class_embed, cfg.MODEL.DETR.NUM_OBJECT_QUERIES, settings.kept
-            )
+            verdicts = decide_classes(model, cfg, settings.kept)
+            model.class_embed = DecidedClasses(model.class_embed, verdicts)
         model.eval()
         small = [{**inputs[0], "image": inputs[0]["image"][:, :64, :64]}]
 

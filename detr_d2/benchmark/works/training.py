@@ -33,7 +33,7 @@ class JointTraining(Work):
 
     def prepare(self, variant: Variant) -> Case:
         settings = self.settings
-        cfg = detr_cfg(settings, "MODEL.DETR.FREEZE_DETR", self.freeze_detr)
+        cfg = detr_cfg(settings, "MODEL.DETR.FREEZE_DETR", self.freeze_detr, *variant.overrides)
         things = is_thing(cfg)
         scene = draw_scene(0, settings.input_size, settings.segments, things)
         inputs = [model_input(scene, settings.image_size)]
