@@ -18,6 +18,7 @@ import detr_d2  # noqa: F401  (registers the shapes)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIG = "configs/Shapes-PanopticSegmentation/panoptic_detr_R_18_narrow_dc5.yaml"
+SHIPPED = "configs/Shapes-PanopticSegmentation/checkpoint/panoptic_detr_R_18_narrow_dc5.pth"
 FPN_CONFIG = "configs/Shapes-PanopticSegmentation/panoptic_fpn_R_18_narrow.yaml"
 TINY = [
     *("MODEL.RESNETS.STEM_OUT_CHANNELS", "16", "MODEL.RESNETS.RES2_OUT_CHANNELS", "16"),
@@ -225,10 +226,9 @@ def test_predictor_takes_one_image_or_several(trained, shapes):
 
 
 def test_an_image_is_explained(shapes, tmp_path):
-    config = "configs/Shapes-PanopticSegmentation/panoptic_detr_demo.yaml"
-    arguments = ("--config-file", config, "--output", tmp_path)
+    arguments = ("--config-file", CONFIG, "--output", tmp_path)
     dataset = ("--dataset", "shapes_panoptic_val", "--index")
-    log = run("explain", *arguments, *dataset, 1)
+    log = run("explain", *arguments, *dataset, 1, "MODEL.WEIGHTS", SHIPPED)
     assert "index.html" in log and "weights of detr_d2" in log
     assert (tmp_path / "index.html").stat().st_size > 50_000
     assert (tmp_path / "figures" / "panoptic.png").exists()
