@@ -120,6 +120,7 @@ def draw_segments(
     metadata: Metadata,
     least_width: int = _LEAST_WIDTH,
     names: bool = True,
+    opacity: float = 0.5,
 ) -> np.ndarray:
     """Segments in the colours of their classes, with names and white borders, over an image.
 
@@ -129,6 +130,7 @@ def draw_segments(
         infos: `id` and `category_id` (contiguous) of each segment.
         least_width: pixels; a smaller image is enlarged.
         names: whether the names of the classes are written.
+        opacity: of the colours, from 0 to 1.
 
     Returns:
         (n H, n W, 3) uint8, enlarged n times where the image is small.
@@ -138,9 +140,9 @@ def draw_segments(
     colors = np.zeros((len(infos) + 1, 3), np.float32)
     for info in infos:
         colors[info["id"]] = color_of(info["category_id"], metadata)
-    opacity = np.full((len(infos) + 1, 1), 0.5, np.float32)
-    opacity[0] = 0
-    blended = np.asarray(picture) * (1 - opacity[ids]) + (colors * opacity)[ids]
+    shares = np.full((len(infos) + 1, 1), opacity, np.float32)
+    shares[0] = 0
+    blended = np.asarray(picture) * (1 - shares[ids]) + (colors * shares)[ids]
     blended[borders(ids)] = 255
     labelled = Image.fromarray(blended.astype(np.uint8))
     pen = ImageDraw.Draw(labelled)

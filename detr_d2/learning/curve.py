@@ -33,7 +33,14 @@ class Evaluation:
     stuff: float
 
     def __str__(self) -> str:
-        return f"PQ {self.quality:.1f} (things {self.things:.1f}, stuff {self.stuff:.1f})"
+        return f"PQ {self.quality:.1f} {self.kinds}".rstrip()
+
+    @property
+    def kinds(self) -> str:
+        """PQ of things and of stuff, in brackets; of those that there are."""
+        kinds = {"things": self.things, "stuff": self.stuff}
+        known = [f"{name} {value:.1f}" for name, value in kinds.items() if not np.isnan(value)]
+        return f"({', '.join(known)})" if known else ""
 
 
 def evaluations(curves: Curves) -> list[Evaluation]:

@@ -20,6 +20,8 @@ from ..errors import UserError
 from .curve import Evaluation, evaluations
 from .table import CELL, Column, draw_table
 
+_OPACITY = 0.75  # of segments: little of the image, so that a class looks as in the legend
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -40,8 +42,7 @@ class Stage:
         if self.evaluation is None:
             return [f"after {self.iterations} steps", ""]
         e = self.evaluation
-        lines = [f"after {e.minutes:.1f} minutes: PQ {e.quality:.1f}"]
-        return [*lines, f"(things {e.things:.1f}, stuff {e.stuff:.1f})"]
+        return [f"after {e.minutes:.1f} minutes: PQ {e.quality:.1f}", e.kinds]
 
 
 def stages_of(folder: Path, count: int) -> list[Stage]:
@@ -105,4 +106,6 @@ def _ground_truth(source: Source) -> tuple[np.ndarray, list[dict]]:
 
 def _drawn(images: list, maps: list, metadata: Metadata) -> Iterator[np.ndarray]:
     for image, (ids, infos) in zip(images, maps):
-        yield draw_segments(image, ids, infos, metadata, least_width=CELL, names=False)
+        yield draw_segments(
+            image, ids, infos, metadata, least_width=CELL, names=False, opacity=_OPACITY
+        )

@@ -11,7 +11,7 @@ from ..drawing import color_of
 CELL = 216  # pixels, of a picture's longer side
 _GAP = 6  # pixels
 _LINE = 18  # pixels, of text
-_FONT_SIZE = 13
+_FONT_SIZE = 14
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,16 @@ def test_checkpoints_have_the_optimiser(trained):
     assert checkpoint["trainer"]["_trainer"]["optimizer"]["state"]
 
 
+def test_stages_of_a_training_are_drawn(trained, tmp_path):
+    run(
+        *("draw_stages", "--config-file", CONFIG, "--training", trained, "--limit", 2),
+        *("--dataset", "shapes_panoptic_val", "--output", tmp_path / "a.png", *TINY),
+    )
+    picture = Image.open(tmp_path / "a.png")
+    assert picture.width > 4 * 200  # images, ground truth, and two stages
+    assert picture.height > 2 * 100
+
+
 def test_checkpoints_name_their_classes(trained):
     checkpoint = torch.load(trained / "model_0000009.pth", weights_only=True)
     expected = MetadataCatalog.get("shapes_panoptic_train").thing_classes
