@@ -38,13 +38,12 @@ def main() -> None:
     training, shipped = args.output / "training", args.output / "shipped"
     curve, pictures = args.output / "curve.png", args.output / "stages.png"
     clean(training, shipped, curve, pictures)
-    run("1 of 4: draw the dataset", ["tools/prepare_shapes.py"])
 
+    run("1 of 4: draw the dataset", ["tools/prepare_shapes.py"])
     iterations = setup_cfg(CONFIG, args.opts).SOLVER.MAX_ITER
     start = time.monotonic()
     train(training, iterations, curve, args.opts)
     minutes = (time.monotonic() - start) / 60
-
     run(
         "3 of 4: draw what three stages of the training make of held-out images",
         [
@@ -52,15 +51,7 @@ def main() -> None:
             *("--dataset", DATASET, "--output", str(pictures), *args.opts),
         ],
     )
-    run(
-        "4 of 4: for comparison, evaluate the checkpoint that ships with the project",
-        [
-            *("tools/train_net.py", "--eval-only", "--config-file", str(SHIPPED_CONFIG)),
-            *("MODEL.WEIGHTS", str(SHIPPED_WEIGHTS), "OUTPUT_DIR", str(shipped)),
-        ],
-        quiet=True,
-    )
-    compared = shipped_quality(shipped)
+    compared = evaluate_shipped(shipped)
     curves = read_curves(training)
     figure = draw_learning(curves, iterations, ("shipped checkpoint", compared))
     save_figure(figure, curve)
@@ -85,10 +76,24 @@ def train(folder: Path, iterations: int, curve: Path, opts: list[str]) -> None:
         tqdm.write(f"{last.minutes:5.1f} minutes, {last.iterations} iterations: {last}")
 
     title = "2 of 4: train from random weights"
-    options = ["--config-file", CONFIG, "OUTPUT_DIR", str(folder), *opts]
+    options = ["--config-file", CONFIG, *opts, "OUTPUT_DIR", str(folder)]
     command = announce(title, ["tools/train_net.py", *options])
     print(f"Its log: {folder / 'log.txt'}. The learning curve: {curve}", flush=True)
     end_if_failed(title, follow(command, folder, iterations, show))
+
+
+def evaluate_shipped(folder: Path) -> float:
+    """PQ in percent of the checkpoint that ships with the project."""
+    run(
+        "4 of 4: for comparison, evaluate the checkpoint that ships with the project",
+        [
+            *("tools/train_net.py", "--eval-only", "--config-file", str(SHIPPED_CONFIG)),
+            *("MODEL.WEIGHTS", str(SHIPPED_WEIGHTS), "OUTPUT_DIR", str(folder)),
+        ],
+        quiet=True,
+    )
+    report = read_json(Path(results_folder(folder, DATASET), "panoptic_quality.json"))
+    return 100 * report["averages"]["all"]["pq"]
 
 
 def run(title: str, command: list[str], quiet: bool = False) -> None:
@@ -105,12 +110,6 @@ def announce(title: str, command: list[str]) -> list[str]:
 def end_if_failed(title: str, code: int) -> None:
     if code:
         sys.exit(f"error: step {title} failed, see above.")
-
-
-def shipped_quality(folder: Path) -> float:
-    """PQ in percent."""
-    report = read_json(Path(results_folder(folder, DATASET), "panoptic_quality.json"))
-    return 100 * report["averages"]["all"]["pq"]
 
 
 if __name__ == "__main__":

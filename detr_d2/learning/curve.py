@@ -88,7 +88,8 @@ def _draw_quality(axes: Axes, found: list[Evaluation], compared: tuple[str, floa
     minutes = [e.minutes for e in found]
     for name, (_, color, width) in _LINES.items():
         values = [getattr(e, name) for e in found]
-        axes.plot(minutes, values, color=color, linewidth=width, marker="o", markersize=5)
+        style = {"color": color, "linewidth": width, "marker": "o", "markersize": 5}
+        axes.plot(minutes, values, **style, clip_on=False)  # also at 0, and at the end
     if found:
         _label_ends(axes, found[-1])
     if compared is not None:
