@@ -1,6 +1,6 @@
 # make env    everything the project needs, in .venv (VENV=... for another environment)
 # make test   formatting, lint and all tests
-# make demo   ten minutes from nothing to a trained, evaluated, visible panoptic DETR
+# make demo   ten minutes from random weights to a trained, evaluated, visible panoptic DETR
 
 VENV ?= .venv
 # The first supported Python that runs here.

@@ -114,7 +114,13 @@ def draw_frame(
 
 
 def draw_segments(
-    image: np.ndarray, ids: np.ndarray, infos: list[dict], metadata: Metadata
+    image: np.ndarray,
+    ids: np.ndarray,
+    infos: list[dict],
+    metadata: Metadata,
+    least_width: int = _LEAST_WIDTH,
+    names: bool = True,
+    opacity: float = 0.5,
 ) -> np.ndarray:
     """Segments in the colours of their classes, with names and white borders, over an image.
 
@@ -122,30 +128,33 @@ def draw_segments(
         image: (H, W, 3) uint8, RGB.
         ids: (H, W) integer, the segments from 1, 0 = VOID, which is left as it is.
         infos: `id` and `category_id` (contiguous) of each segment.
+        least_width: pixels; a smaller image is enlarged.
+        names: whether the names of the classes are written.
+        opacity: of the colours, from 0 to 1.
 
     Returns:
         (n H, n W, 3) uint8, enlarged n times where the image is small.
     """
-    picture, times = _enlarged(image)
+    picture, times = _enlarged(image, least_width)
     ids = ids.repeat(times, 0).repeat(times, 1)
     colors = np.zeros((len(infos) + 1, 3), np.float32)
     for info in infos:
-        colors[info["id"]] = _color_of(info["category_id"], metadata)
-    opacity = np.full((len(infos) + 1, 1), 0.5, np.float32)
-    opacity[0] = 0
-    blended = np.asarray(picture) * (1 - opacity[ids]) + (colors * opacity)[ids]
+        colors[info["id"]] = color_of(info["category_id"], metadata)
+    shares = np.full((len(infos) + 1, 1), opacity, np.float32)
+    shares[0] = 0
+    blended = np.asarray(picture) * (1 - shares[ids]) + (colors * shares)[ids]
     blended[borders(ids)] = 255
     labelled = Image.fromarray(blended.astype(np.uint8))
     pen = ImageDraw.Draw(labelled)
-    for info in infos:
+    for info in infos if names else ():
         name = metadata.thing_classes[info["category_id"]]
         write_label(pen, place_inside(ids == info["id"]), name, "mm", _font_size(picture))
     return np.asarray(labelled)
 
 
-def _enlarged(image: np.ndarray) -> tuple[Image.Image, int]:
+def _enlarged(image: np.ndarray, least_width: int = _LEAST_WIDTH) -> tuple[Image.Image, int]:
     """The image so large that labels can be read, and how many times larger it is than before."""
-    times = -(-_LEAST_WIDTH // image.shape[1])
+    times = -(-least_width // image.shape[1])
     size = image.shape[1] * times, image.shape[0] * times
     return Image.fromarray(image).resize(size), times
 
@@ -182,13 +191,14 @@ def _boxes_over(
     pen = ImageDraw.Draw(picture)
     boxes = (instances.pred_boxes.tensor * times).tolist()
     for box, label, score in zip(boxes, instances.pred_classes.tolist(), instances.scores.tolist()):
-        pen.rectangle(box, outline=_color_of(label, metadata), width=2)
+        pen.rectangle(box, outline=color_of(label, metadata), width=2)
         text = f"{metadata.thing_classes[label]} {score:.0%}"
         write_label(pen, box[:2], text, "lt", _font_size(picture))
     return np.asarray(picture)
 
 
-def _color_of(label: int, metadata: Metadata) -> tuple[int, ...]:
+def color_of(label: int, metadata: Metadata) -> tuple[int, ...]:
+    """RGB, 0 to 255, of a contiguous class."""
     colors = metadata.get("thing_colors") or colormap(rgb=True).astype(int).tolist()
     return tuple(colors[label % len(colors)])
 

@@ -24,7 +24,7 @@ PAGE = REPOSITORY / "docs" / "architecture.md"
 MODELS = {
     "R50": ("COCO-PanopticSegmentation/panoptic_detr_R_50.yaml", (768, 1023)),
     "R50-DC5": ("COCO-PanopticSegmentation/panoptic_detr_R_50_DC5.yaml", (768, 1023)),
-    "shapes": ("Shapes-PanopticSegmentation/panoptic_detr_demo.yaml", (96, 112)),
+    "shapes": ("Shapes-PanopticSegmentation/panoptic_detr_R_18_narrow_dc5.yaml", (96, 112)),
 }
 COUNTS = (12, 8)  # queries of each image that are given a mask
 

@@ -6,7 +6,7 @@ import torch
 from detectron2.data import Metadata
 from detectron2.structures import Boxes, Instances
 
-from detr_d2.drawing import draw_frame
+from detr_d2.drawing import draw_frame, draw_segments
 
 WIDTH, HEIGHT = 480, 90  # as wide as what is not enlarged
 RED, BLUE = [200, 0, 0], [0, 0, 200]
@@ -42,6 +42,14 @@ def test_a_small_image_is_enlarged_and_an_empty_map_leaves_it(metadata):
     output = {"panoptic_seg": (torch.zeros(30, 100, dtype=torch.int32), [])}
     picture = draw_frame(image, output, metadata, 0.5)
     assert picture.shape == (150, 500, 3) and (picture == 100).all()
+
+
+def test_small_pictures_without_names(metadata):
+    infos = [{"id": 1, "category_id": 1}]
+    ids = np.ones((30, 100), np.int32)
+    how = {"least_width": 150, "names": False, "opacity": 0.75}
+    picture = draw_segments(IMAGE[:30, :100], ids, infos, metadata, **how)
+    assert picture.shape == (60, 200, 3) and (picture == [25, 25, 175]).all()
 
 
 def test_classes_without_colours_get_different_ones():

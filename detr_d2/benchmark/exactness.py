@@ -17,7 +17,8 @@ from .models import DecidedClasses, build_detr, decide_classes, detr_cfg, is_thi
 from .settings import REDUCED, Settings
 from .variants import Variant
 
-SHAPES = Path("configs/Shapes-PanopticSegmentation/panoptic_detr_demo.yaml")
+SHAPES = Path("configs/Shapes-PanopticSegmentation")
+TRAINED = "panoptic_detr_R_18_narrow_dc5"  # a configuration and its checkpoint
 KEPT = 5  # queries that pass the score test
 SIZES = ((97, 131), (90, 140))  # odd, and padded where they share a batch
 
@@ -98,7 +99,9 @@ def check_shapes(variant: Variant, images: int) -> float:
     """Pixels in 10,000 of validation images that the trained model gives to another segment."""
     panoptic = "MODEL.DETR.PANOPTIC"
     overrides = {"MERGE": "official", "OFFICIAL_STUFF_RULE": True, "SCORE_THRESHOLD": 0.85}
-    cfg = setup_cfg(str(SHAPES), [x for k, v in overrides.items() for x in (f"{panoptic}.{k}", v)])
+    opts = [x for k, v in overrides.items() for x in (f"{panoptic}.{k}", v)]
+    opts += ["MODEL.WEIGHTS", str(SHAPES / "checkpoint" / f"{TRAINED}.pth")]
+    cfg = setup_cfg(str(SHAPES / f"{TRAINED}.yaml"), opts)
     fast = build_model(cfg).eval()
     Checkpointer.from_config(cfg, fast).load(cfg.MODEL.WEIGHTS)
     reference = reference_of(fast, cfg).eval()

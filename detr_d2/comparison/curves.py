@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..engine.training_curves import read_curves
+from ..engine.training_curves import read_curves, seconds_spent
 from .candidates import Candidate
 
 _SMOOTH_OVER = 15  # logged losses
@@ -45,11 +45,8 @@ def history_of(candidate: Candidate) -> History | None:
 def _append(history: History, path: Path, batch: int) -> History:
     curves = read_curves(path)
     losses = curves.get("total_loss", [])
-    # The logged time of an iteration is the median since the line before; the first have none.
-    time_of = dict(curves.get("time", []))
-    done = np.array([0, *(i + 1 for i, _ in losses)])
-    spent = np.diff(done, prepend=0) * [0, *(time_of.get(i, 0) for i, _ in losses)]
-    spent = history.seconds + np.cumsum(spent)
+    done, spent = seconds_spent(curves)
+    spent = history.seconds + spent
 
     def images_after(iteration: int) -> int:
         # The last evaluation has the number of an iteration that there was not.

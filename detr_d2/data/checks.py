@@ -29,8 +29,9 @@ def check_dataset(dataset_dicts: list[dict], name: str) -> None:
         )
     with ThreadPoolExecutor() as pool:
         checked = pool.map(_check_files, dataset_dicts)
-        hidden = len(dataset_dicts) < _LONG
-        for _ in tqdm(checked, f"Checking {name}", len(dataset_dicts), disable=hidden):
+        if len(dataset_dicts) >= _LONG:
+            checked = tqdm(checked, f"Checking {name}", len(dataset_dicts))
+        for _ in checked:
             pass
 
 

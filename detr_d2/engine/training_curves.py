@@ -88,6 +88,20 @@ def _forget_from(curves: Curves, iteration: int) -> None:
         points[:] = takewhile(lambda point: point[0] < iteration, sorted(points))
 
 
+def seconds_spent(curves: Curves) -> tuple[np.ndarray, np.ndarray]:
+    """How long the iterations of a training took; evaluations are not counted.
+
+    Returns:
+        Numbers of iterations, 0 and those after which a loss was logged, and the seconds that
+        had been spent on them.
+    """
+    losses = curves.get("total_loss", [])
+    # The logged time of an iteration is the median since the line before; the first have none.
+    time_of = dict(curves.get("time", []))
+    done = np.array([0, *(i + 1 for i, _ in losses)])
+    return done, np.cumsum(np.diff(done, prepend=0) * [0, *(time_of.get(i, 0) for i, _ in losses)])
+
+
 def name_runs(paths: list[Path]) -> dict[str, Path]:
     """A name for each run: that of its folder, or its whole path where two folders are alike."""
     paths = list(dict.fromkeys(path.absolute() for path in paths))
@@ -121,7 +135,7 @@ def draw_curves(runs: dict[str, Curves]) -> Figure:
         axes.grid(alpha=0.3)
         axes.set_xlim(left=0)
         if logarithmic:
-            _set_logarithmic(axes)
+            set_logarithmic(axes)
         else:
             axes.set_ylim(bottom=0)
             axes.ticklabel_format(axis="y", scilimits=(-3, 5))
@@ -162,7 +176,7 @@ def smoothed(values: list[float]) -> np.ndarray:
     return sums / np.convolve(np.ones(len(values)), window, "same")  # fewer at the ends
 
 
-def _set_logarithmic(axes: Axes) -> None:
+def set_logarithmic(axes: Axes) -> None:
     """With labels of plain numbers, also where the axis is shorter than a power of ten."""
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

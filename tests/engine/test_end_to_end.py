@@ -18,6 +18,7 @@ import detr_d2  # noqa: F401  (registers the shapes)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIG = "configs/Shapes-PanopticSegmentation/panoptic_detr_R_18_narrow_dc5.yaml"
+SHIPPED = "configs/Shapes-PanopticSegmentation/checkpoint/panoptic_detr_R_18_narrow_dc5.pth"
 FPN_CONFIG = "configs/Shapes-PanopticSegmentation/panoptic_fpn_R_18_narrow.yaml"
 TINY = [
     *("MODEL.RESNETS.STEM_OUT_CHANNELS", "16", "MODEL.RESNETS.RES2_OUT_CHANNELS", "16"),
@@ -79,6 +80,16 @@ def test_checkpoints_have_the_optimiser(trained):
     checkpoint = torch.load(trained / "model_0000009.pth", weights_only=True)
     assert checkpoint["iteration"] == 9
     assert checkpoint["trainer"]["_trainer"]["optimizer"]["state"]
+
+
+def test_stages_of_a_training_are_drawn(trained, tmp_path):
+    run(
+        *("draw_stages", "--config-file", CONFIG, "--training", trained, "--limit", 2),
+        *("--dataset", "shapes_panoptic_val", "--output", tmp_path / "a.png", *TINY),
+    )
+    picture = Image.open(tmp_path / "a.png")
+    assert picture.width > 4 * 200  # images, ground truth, and two stages
+    assert picture.height > 2 * 100
 
 
 def test_checkpoints_name_their_classes(trained):
@@ -225,10 +236,9 @@ def test_predictor_takes_one_image_or_several(trained, shapes):
 
 
 def test_an_image_is_explained(shapes, tmp_path):
-    config = "configs/Shapes-PanopticSegmentation/panoptic_detr_demo.yaml"
-    arguments = ("--config-file", config, "--output", tmp_path)
+    arguments = ("--config-file", CONFIG, "--output", tmp_path)
     dataset = ("--dataset", "shapes_panoptic_val", "--index")
-    log = run("explain", *arguments, *dataset, 1)
+    log = run("explain", *arguments, *dataset, 1, "MODEL.WEIGHTS", SHIPPED)
     assert "index.html" in log and "weights of detr_d2" in log
     assert (tmp_path / "index.html").stat().st_size > 50_000
     assert (tmp_path / "figures" / "panoptic.png").exists()
