@@ -112,8 +112,8 @@ def test_tensors_are_those_of_the_models_public_methods(model, inputs):
     assert torch.equal(traced["hs"], encoded.hs[-1, 0])
     norm = model.transformer.decoder.norm
     torch.testing.assert_close(norm(traced["decoder.1"]), encoded.hs[1, 0], rtol=0, atol=1e-6)
-    assert torch.equal(traced["logits"], logits[0])
-    assert torch.equal(traced["boxes"], boxes[0])
+    torch.testing.assert_close(traced["logits"], logits[0], rtol=0, atol=1e-6)
+    torch.testing.assert_close(traced["boxes"], boxes[0], rtol=0, atol=1e-6)
     positions = model.position_encoding(torch.zeros(1, 2, 2, dtype=torch.bool), torch.float32)
     assert torch.equal(traced["positions"], positions[0])
 

@@ -142,8 +142,7 @@ class PanopticDETR(DETR):
         embeddings = [hs[rows] for hs, rows in zip(encoded.hs[-1], queries)]
         maps = self.bbox_attention(embeddings, encoded.memory, encoded.padding_mask)
         counts = [len(rows) for rows in queries]
-        images = torch.arange(len(queries), device=self.device)
-        images = images.repeat_interleave(torch.tensor(counts, device=self.device))
+        images = torch.cat([torch.full_like(rows, b) for b, rows in enumerate(queries)])
         rows = torch.cat(list(queries))
         logits = encoded.logits[-1, images, rows].detach()
         described = MaskQueries(
