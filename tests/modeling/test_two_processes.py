@@ -47,10 +47,14 @@ def test_an_image_without_segments_trains_beside_one_with(build_model, draw_inpu
     """Distributed training waits for all gradients; they are those of both images together."""
     joint = build_model().double().train()
     frozen = build_model("PanopticDETR", "MODEL.DETR.FREEZE_DETR", True).double().train()
+    parts = ("MODEL.DETR.TRANSFORMER", "ProposalTransformer")
+    parts += ("MODEL.DETR.MASK_HEAD", "RefinedMaskHead")
+    proposing = build_model("PanopticDETR", *parts).double().train()
     images = [draw_input(64, 48, segments=3), draw_input(64, 48, segments=0)]
-    first, second = on_two_processes(gradients_of_image, (joint, frozen), images)
+    first, second = on_two_processes(gradients_of_image, (joint, frozen, proposing), images)
     assert first == second
-    assert first[0].keys() == {name for name, _ in joint.named_parameters()}
+    for model, found in ((joint, first[0]), (proposing, first[2])):
+        assert found.keys() == {name for name, _ in model.named_parameters()}
     together = gradients(frozen, images)
     assert first[1].keys() == together.keys()
     for name, found in first[1].items():
