@@ -48,6 +48,7 @@ function draw(slot, name) {
   slot.style.setProperty("--strip", `url(${figure.src})`);
   for (let i = 0; i < figure.n; i++) {
     slot.append(panelOf(figure, i, "perQuery" in slot.dataset ? data.kept[i] : undefined));
+    if (figure.outlines) drawOutlines(slot.lastChild.querySelector(".view"), figure.outlines[i]);
   }
   if ("boxes" in slot.dataset) drawBoxes(slot);
   if (slot.dataset.ofQuery === "self_attention") {
@@ -63,8 +64,7 @@ function svgOver(view) {
   return svg;
 }
 
-function boxOf(query) {
-  const [x, y, w, h] = query.box;
+function boxOf(query, [x, y, w, h] = query.box) {
   const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
   for (const [key, value] of Object.entries({ x: x - w / 2, y: y - h / 2, width: w, height: h })) {
     rect.setAttribute(key, value);
@@ -76,6 +76,23 @@ function boxOf(query) {
   title.textContent = nameOf(query.number);
   rect.append(title);
   return rect;
+}
+
+/** Boxes over a panel, each with the point that it comes from, if there is one. */
+function drawOutlines(view, outlines) {
+  const svg = svgOver(view);
+  const kept = ([number]) => data.queries[number].kept;
+  for (const [number, box, point] of [...outlines].sort((a, b) => kept(a) - kept(b))) {
+    const query = data.queries[number];
+    svg.append(boxOf(query, box));
+    if (!point.length) continue;
+    const dot = document.createElementNS("http://www.w3.org/2000/svg", "path");
+    dot.setAttribute("d", `M${point[0]} ${point[1]}h0`);
+    dot.setAttribute("stroke", query.color);
+    dot.setAttribute("class", query.kept ? "dot" : "dot out");
+    dot.dataset.query = number;
+    svg.append(dot);
+  }
 }
 
 /** A box's class and score at its upper left, or upper right in the right half. */
