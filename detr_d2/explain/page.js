@@ -78,20 +78,27 @@ function boxOf(query, [x, y, w, h] = query.box) {
   return rect;
 }
 
+/** A round dot with a white border: strokes of lines without length. */
+function dotOf(query, [x, y]) {
+  return ["rim", "dot"].map((part) => {
+    const line = document.createElementNS("http://www.w3.org/2000/svg", "path");
+    line.setAttribute("d", `M${x} ${y}h0`);
+    line.setAttribute("stroke", part === "rim" ? "#fff" : query.color);
+    line.setAttribute("class", query.kept ? part : `${part} out`);
+    line.dataset.query = query.number;
+    return line;
+  });
+}
+
 /** Boxes over a panel, each with the point that it comes from, if there is one. */
 function drawOutlines(view, outlines) {
   const svg = svgOver(view);
+  svg.setAttribute("class", "outlines");
   const kept = ([number]) => data.queries[number].kept;
   for (const [number, box, point] of [...outlines].sort((a, b) => kept(a) - kept(b))) {
     const query = data.queries[number];
     svg.append(boxOf(query, box));
-    if (!point.length) continue;
-    const dot = document.createElementNS("http://www.w3.org/2000/svg", "path");
-    dot.setAttribute("d", `M${point[0]} ${point[1]}h0`);
-    dot.setAttribute("stroke", query.color);
-    dot.setAttribute("class", query.kept ? "dot" : "dot out");
-    dot.dataset.query = number;
-    svg.append(dot);
+    if (point.length) svg.append(...dotOf(query, point));
   }
 }
 

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageDraw
+from scipy import ndimage
 from torch import Tensor
 
 from ..drawing import borders, place_inside, write_label
@@ -27,7 +29,7 @@ from .proposals import dense_scores, proposals
 _WIDTH = 320  # pixels, of a panel
 _LOGITS_WIDTH = 160
 _LABEL_SIZE = 16
-_LEAST_LABELLED = 0.002  # of the picture: classes with less have no name on it
+_LEAST_LABELLED = 0.01  # of the picture: what is smaller has no name on it
 
 
 def part_figures(explained: Explained, shown: list[int]) -> Iterator[Figure]:
@@ -97,7 +99,7 @@ def _references(explained: Explained, shown: list[int]) -> Figure:
         for boxes in steps
     ]
     labels = [f"layer {n} looked here" for n in range(1, len(layers) + 1)] + ["the boxes found"]
-    return Figure("references", labels, [_gray(explained)] * len(steps), outlines=outlines)
+    return Figure("references", labels, [_dimmed(explained)] * len(steps), outlines=outlines)
 
 
 def _semantic(explained: Explained) -> Figure:
@@ -109,14 +111,20 @@ def _semantic(explained: Explained) -> Figure:
     picture = Image.fromarray(laid)
     pen = ImageDraw.Draw(picture)
     for number in np.unique(numbers).tolist():
-        of_class = numbers == number
-        if of_class.mean() >= _LEAST_LABELLED:
-            place, name = place_inside(of_class), explained.class_names[number]
-            write_label(pen, place, name, "mm", _LABEL_SIZE)
+        largest = _largest_part(numbers == number)
+        if largest.mean() >= _LEAST_LABELLED:
+            name = explained.class_names[number]
+            write_label(pen, place_inside(largest), name, "mm", _LABEL_SIZE)
     sure = resized(relative(probability, 1.0), under.shape[:2], nearest=True)
     sure = (sure[..., None].repeat(3, 2) * 255).astype(np.uint8)
     labels = ["the most probable class of each cell", "its probability: black 0, white 1"]
     return Figure("semantic", labels, [np.asarray(picture), sure])
+
+
+def _largest_part(mask: np.ndarray) -> np.ndarray:
+    """The largest connected part of a mask that has a pixel."""
+    parts, _ = ndimage.label(mask)
+    return parts == np.bincount(parts[mask]).argmax()
 
 
 def _start(explained: Explained, query: int, row: int) -> Figure:
@@ -129,11 +137,29 @@ def _start(explained: Explained, query: int, row: int) -> Figure:
 
 
 def _windows(explained: Explained) -> Figure:
+    """The windows of things, and what their masks are without them and with them."""
     image, kept = explained.image, set(explained.kept)
     pairs = zip(image["window_queries"].tolist(), _relative_windows(explained).tolist())
     outlines = [Outline(query, box) for query, box in pairs if query in kept]
-    labels = [f"the windows of {len(outlines)} things"]
-    return Figure("windows", labels, [_gray(explained)], outlines=[outlines])
+    things = [outline.query for outline in outlines]
+    full = image["full_mask_logits"][[explained.kept.index(query) for query in things]]
+    rows = (image["mask_queries"][:, None] == image["mask_queries"].new_tensor(things)).nonzero()
+    coarse = image["coarse_logits"][rows[:, 0]][None]
+    coarse = F.interpolate(coarse, full.shape[-2:], mode="bilinear")[0] if things else full
+    panels = [_dimmed(explained), *(_masks(explained, x, things) for x in (coarse, full))]
+    labels = ["the windows", "masks at H/4, without windows", "masks with their windows"]
+    return Figure("windows", labels, panels, outlines=[outlines] * 3)
+
+
+def _masks(explained: Explained, logits: Tensor, queries: list[int]) -> np.ndarray:
+    """(Q, H, W) masks of Q queries over the photograph, each in its colour, the surest on top."""
+    under = _picture(explained)
+    numbers = np.full(under.shape[:2], -1)
+    if queries:
+        best, places = logits.max(0)
+        claimed = torch.where(best > 0, places, -1).cpu().numpy()
+        numbers = resized_numbers(np.array([*queries, -1])[claimed], under.shape[:2])
+    return colored_segments(numbers, under)
 
 
 def _window(explained: Explained, query: int, row: int, place: int) -> Figure:
@@ -172,7 +198,6 @@ def _picture(explained: Explained) -> np.ndarray:
     return resized(explained.photograph, size_of_width(explained.photograph.shape[:2], _WIDTH))
 
 
-def _gray(explained: Explained) -> np.ndarray:
-    """The photograph, so that coloured lines stand out."""
-    gray = _picture(explained).mean(2, keepdims=True) * 0.7
-    return gray.astype(np.uint8).repeat(3, 2)
+def _dimmed(explained: Explained) -> np.ndarray:
+    """The photograph, so that lines stand out."""
+    return (_picture(explained) * 0.55).astype(np.uint8)

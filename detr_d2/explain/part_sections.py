@@ -2,7 +2,7 @@
 
 from .explained import Explained
 from .proposals import proposals
-from .tables import proposal_rows
+from .tables import class_key, proposal_rows
 from .templates import template
 
 _NO_BOX = " The {} queries of stuff look at no box."
@@ -57,7 +57,9 @@ def part_sections(explained: Explained, facts: dict) -> dict[str, str]:
         )
     if explained.has_windows:
         ends = _MASKS_END if explained.model.mask_head.masks_end else ""
-        sections["semantic"] = _section("semantic", facts)
+        present = explained.image["semantic"].argmax(0).unique().tolist()
+        key = class_key(present, explained.class_names)
+        sections["semantic"] = _section("semantic", facts, class_key=key)
         sections["start"] = _section("start", facts)
         sections["windows"] = _section("windows", facts, masks_end=ends)
     links = {f"{name}_link": _link(name) if sections[name] else "" for name in _LINKS}

@@ -55,8 +55,13 @@ def _short(number: float | bool) -> str:
 
 
 def swatch(number: int) -> Markup:
-    """A square of the colour of a query."""
+    """A square of the colour of a query or a class."""
     return Markup(f'<span class="swatch" style="background:{css_color(number)}"></span> ')
+
+
+def class_key(classes: list[int], names: list[str]) -> str:
+    """The colours of classes."""
+    return ", ".join(f"{swatch(number)}{escape(names[number])}" for number in classes)
 
 
 def query_list(image: ImageTrace, labels: list[str]) -> str:
