@@ -86,7 +86,7 @@ class Levels:
             per_sample_weights=weights.flatten(0, 1).to(finest.dtype),
             mode="sum",
         )
-        return sums.view(len(boxes), resolution, resolution, -1)
+        return sums.view(len(boxes), resolution, resolution, finest.shape[1])
 
 
 def _pixels_of_cells(image: Tensor) -> Tensor:
