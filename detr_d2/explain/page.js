@@ -30,6 +30,12 @@ function panelOf(figure, index, query) {
   return panel;
 }
 
+/** Panels with outlines, which may be of small things, are larger. */
+function columnsOf(figure) {
+  if (figure.outlines) return figure.n === 2 || figure.n === 4 ? 2 : 3;
+  return figure.n > 5 ? 4 : Math.max(figure.n, 3);
+}
+
 function draw(slot, name) {
   const figure = data.figures[name];
   slot.replaceChildren();
@@ -44,7 +50,7 @@ function draw(slot, name) {
   slot.classList.toggle("cells", figure.cells);
   slot.classList.toggle("over", figure.over);
   slot.classList.toggle("one", figure.n === 1);
-  slot.style.setProperty("--columns", figure.n > 5 ? 4 : Math.max(figure.n, 3));
+  slot.style.setProperty("--columns", columnsOf(figure));
   slot.style.setProperty("--strip", `url(${figure.src})`);
   for (let i = 0; i < figure.n; i++) {
     slot.append(panelOf(figure, i, "perQuery" in slot.dataset ? data.kept[i] : undefined));

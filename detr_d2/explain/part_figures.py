@@ -26,9 +26,9 @@ from .pictures import (
 )
 from .proposals import dense_scores, proposals
 
-_WIDTH = 320  # pixels, of a panel
+_WIDTH = 440  # pixels, of a panel
 _LOGITS_WIDTH = 160
-_LABEL_SIZE = 16
+_LABEL_SIZE = 20
 _LEAST_LABELLED = 0.01  # of the picture: what is smaller has no name on it
 
 
@@ -137,7 +137,7 @@ def _start(explained: Explained, query: int, row: int) -> Figure:
 
 
 def _windows(explained: Explained) -> Figure:
-    """The windows of things, and what their masks are without them and with them."""
+    """The windows of things, and their masks before and after."""
     image, kept = explained.image, set(explained.kept)
     pairs = zip(image["window_queries"].tolist(), _relative_windows(explained).tolist())
     outlines = [Outline(query, box) for query, box in pairs if query in kept]
@@ -146,20 +146,21 @@ def _windows(explained: Explained) -> Figure:
     rows = (image["mask_queries"][:, None] == image["mask_queries"].new_tensor(things)).nonzero()
     coarse = image["coarse_logits"][rows[:, 0]][None]
     coarse = F.interpolate(coarse, full.shape[-2:], mode="bilinear")[0] if things else full
-    panels = [_dimmed(explained), *(_masks(explained, x, things) for x in (coarse, full))]
-    labels = ["the windows", "masks at H/4, without windows", "masks with their windows"]
-    return Figure("windows", labels, panels, outlines=[outlines] * 3)
+    panels = [_masks(explained, logits, things) for logits in (coarse, full)]
+    labels = ["masks at H/4, before the windows", "masks with their windows"]
+    return Figure("windows", labels, panels, outlines=[outlines] * 2)
 
 
 def _masks(explained: Explained, logits: Tensor, queries: list[int]) -> np.ndarray:
     """(Q, H, W) masks of Q queries over the photograph, each in its colour, the surest on top."""
     under = _picture(explained)
-    numbers = np.full(under.shape[:2], -1)
-    if queries:
-        best, places = logits.max(0)
-        claimed = torch.where(best > 0, places, -1).cpu().numpy()
-        numbers = resized_numbers(np.array([*queries, -1])[claimed], under.shape[:2])
-    return colored_segments(numbers, under)
+    if not queries:
+        return _dimmed(explained)
+    best, places = logits.max(0)
+    claimed = torch.where(best > 0, places, -1).cpu().numpy()
+    numbers = resized_numbers(np.array([*queries, -1])[claimed], under.shape[:2])
+    laid = colored_segments(numbers, under)
+    return np.where(numbers[..., None] < 0, _dimmed(explained), laid)
 
 
 def _window(explained: Explained, query: int, row: int, place: int) -> Figure:
@@ -174,7 +175,18 @@ def _window(explained: Explained, query: int, row: int, place: int) -> Figure:
     panels = [_cropped(explained, window, size)]
     panels += [resized(signed(x), size) for x in (before, correction, before + correction)]
     labels = ["the window", "the mask before", "+ the correction", "= the mask in the window"]
+    panels = [_framed(panel, explained.photograph) for panel in panels]
     return Figure(f"query-{query:03d}-window", labels, panels)
+
+
+def _framed(panel: np.ndarray, photograph: np.ndarray) -> np.ndarray:
+    """In grey, to the photograph's proportions, which figures are drawn in."""
+    (h, w), (height, width) = panel.shape[:2], photograph.shape[:2]
+    frame_h, frame_w = max(h, round(w * height / width)), max(w, round(h * width / height))
+    frame = np.full((frame_h, frame_w, 3), 128, np.uint8)
+    top, left = (frame_h - h) // 2, (frame_w - w) // 2
+    frame[top : top + h, left : left + w] = panel
+    return frame
 
 
 def _cropped(explained: Explained, window: Tensor, size: tuple[int, int]) -> np.ndarray:
