@@ -143,7 +143,8 @@ class PanopticDETR(DETR):
         maps = self.bbox_attention(embeddings, encoded.memory, encoded.padding_mask)
         counts = [len(rows) for rows in queries]
         images = torch.arange(len(queries), device=self.device)
-        images = images.repeat_interleave(torch.tensor(counts, device=self.device))
+        repeats = torch.tensor(counts, device=self.device)
+        images = images.repeat_interleave(repeats, output_size=sum(counts))
         rows = torch.cat(list(queries))
         logits = encoded.logits[-1, images, rows].detach()
         described = MaskQueries(
