@@ -65,9 +65,10 @@ def part_query_figures(explained: Explained, query: int, row: int) -> list[Figur
 
 def _pyramid(explained: Explained) -> Iterator[Figure]:
     size = size_of_width(explained.image["image"].shape[-2:], _WIDTH)
-    levels = [explained.image[f"pyramid.{name}"] for name in NAMES]
+    names = [name for name in NAMES if f"pyramid.{name}" in explained.image]
+    levels = [explained.image[f"pyramid.{name}"] for name in names]
     shapes = [" x ".join(map(str, level.shape)) for level in levels]
-    labels = [f"with Res{name[3:]}, {shape}" for name, shape in zip(NAMES, shapes)]
+    labels = [f"with Res{name[3:]}, {shape}" for name, shape in zip(names, shapes)]
     for kind, draw in (("components", principal_components), ("magnitude", magnitude)):
         panels = [resized(draw(level), size, nearest=True) for level in levels]
         yield Figure(f"pyramid_{kind}", labels, panels)

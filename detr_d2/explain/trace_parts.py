@@ -8,7 +8,6 @@ from torch import nn
 
 from ..modeling.meta_arch import DETR
 from ..modeling.proposal_transformer import ProposalTransformer
-from ..modeling.pyramid import NAMES
 from ..modeling.refined_mask_head import RefinedMaskHead
 from ..modeling.region_transformer import RegionTransformer
 from .recording import Pass, copied
@@ -18,8 +17,10 @@ def part_hooks(model: DETR, passes: list[Pass]) -> Iterator[tuple[nn.Module, Cal
     """The modules to watch, each with its hook; none where the model has no such part."""
 
     def levels_made(module, arguments, keywords, levels):
-        maps = {f"pyramid.{name}": copied(level) for name, level in zip(NAMES, levels.maps)}
-        passes[-1].parts.update(maps)
+        names = module.smooth  # of the maps that it gives
+        passes[-1].parts.update(
+            {f"pyramid.{name}": copied(level) for name, level in zip(names, levels.maps)}
+        )
 
     def looked(name, module, arguments, keywords, output):
         passes[-1].layers[name] = copied(arguments[1])
