@@ -12,6 +12,8 @@ from ..modeling.refined_mask_head import RefinedMaskHead
 from ..modeling.region_transformer import RegionTransformer
 from .recording import Pass, copied
 
+_OF_CELLS = ("features", "logits", "boxes")  # what is kept of what the dense head says
+
 
 def part_hooks(model: DETR, passes: list[Pass]) -> Iterator[tuple[nn.Module, Callable]]:
     """The modules to watch, each with its hook; none where the model has no such part."""
@@ -55,6 +57,3 @@ def part_methods(model: DETR, passes: list[Pass]) -> Iterator[tuple[nn.Module, s
         yield model.transformer, "queries_of", proposed
     if isinstance(getattr(model, "mask_head", None), RefinedMaskHead):
         yield model.mask_head, "parts", masks_made
-
-
-_OF_CELLS = ("features", "logits", "boxes")
