@@ -34,6 +34,25 @@ class Explained:
     def has_masks(self) -> bool:
         return isinstance(self.model, PanopticDETR)
 
+    @property
+    def has_pyramid(self) -> bool:
+        return "pyramid.res2" in self.image
+
+    @property
+    def has_proposals(self) -> bool:
+        """Whether a dense head proposes the queries of things, and there are things."""
+        return "cells.logits" in self.image and self.image["cells.logits"].shape[1] > 0
+
+    @property
+    def has_windows(self) -> bool:
+        """Whether masks start from a semantic map, and those of things are corrected in windows."""
+        return "windows" in self.image
+
+    @property
+    def num_stuff(self) -> int:
+        """The first queries, which stand for a stuff class each and are not proposed."""
+        return len(self.model.transformer.fixed_classes)
+
     @cached_property
     def kept(self) -> list[int]:
         """The queries that pass."""
@@ -99,7 +118,7 @@ class Explained:
             "H": image["image"].shape[1],
             "W": image["image"].shape[2],
             "d": image["memory"].shape[0],
-            "N": len(image["queries"]),
+            "N": len(image["logits"]),
             "C": image["logits"].shape[1] - 1,
         }
         levels = [name for name in image if name in ("res2", "res3", "res4", "res5")]
@@ -108,4 +127,11 @@ class Explained:
             letters["M"] = next(iter(image.attentions.values())).module.num_heads
         if self.has_masks:
             letters.update(M=image["maps"].shape[1], K=len(image["maps"]), P=len(self.kept))
+        if self.has_pyramid:
+            letters.update(p=len(image["pyramid.res2"]), S=self.num_stuff)
+        if "cells.boxes" in image:
+            letters["A"] = len(image["cells.boxes"])
+        if self.has_windows:
+            corrections = image["window_logits"]
+            letters.update(Q=len(corrections), R=corrections.shape[-1] // 2)
         return letters

@@ -3,12 +3,12 @@
 import base64
 import io
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .pictures import colored_heat, resized, size_of_width
+from .pictures import color_of, colored_heat, resized, size_of_width
 
 _LEVELS = 32  # of a heat map
 _CELLS = 64 * 64  # more make a picture, fewer are drawn as squares
@@ -19,6 +19,23 @@ _LINE_LENGTH = 38  # letters, of a title
 
 
 @dataclass(frozen=True)
+class Outline:
+    """A box over a panel, in the colour of its query.
+
+    Attributes:
+        query: its number.
+        box: (cx, cy, w, h), relative to the panel.
+        kept: whether the query passes: the line of others is thin.
+        point: (x, y) of a point that belongs to it, likewise.
+    """
+
+    query: int
+    box: list[float]
+    kept: bool = True
+    point: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
 class Figure:
     """
     Attributes:
@@ -26,16 +43,19 @@ class Figure:
         labels: one a panel.
         panels: all of one size: (h, w, 3) uint8 pictures, or (h, w) heat from 0 to 1.
         over_photograph: heat is laid over the photograph.
+        outlines: of each panel; none by default.
     """
 
     name: str
     labels: list[str]
     panels: list[np.ndarray]
     over_photograph: bool = False
+    outlines: list[list[Outline]] = field(default_factory=list)
 
     def for_page(self) -> dict:
         """`src` (a data URI with all panels side by side), `n`, `w`, `h`, `labels`, `over` (whether
-        it is laid over the photograph) and `cells` (whether its pixels are squares to be seen)."""
+        it is laid over the photograph), `cells` (whether its pixels are squares to be seen), and
+        `outlines`, if there are any: of each panel lists of query, box and point."""
         panels = self.panels
         height, width = panels[0].shape[:2]
         strip = np.concatenate(panels, axis=1)
@@ -47,7 +67,9 @@ class Figure:
         else:
             picture = Image.fromarray(_colored(strip))
             kind, data = "webp", _encoded(picture, "WEBP", quality=72, method=4)
+        outlines = [[_plain(outline) for outline in panel] for panel in self.outlines]
         return {
+            **({"outlines": outlines} if outlines else {}),
             "src": f"data:image/{kind};base64,{base64.b64encode(data).decode()}",
             "n": len(panels),
             "w": width,
@@ -69,7 +91,30 @@ class Figure:
                 alpha = _alpha(panel)[..., None]
                 colors = (alpha * colors + (1 - alpha) * gray).astype(np.uint8)
             panels.append(colors)
+        for number, outlines in enumerate(self.outlines):
+            panels[number] = _outlined(panels[number], outlines)
         return _tiled(panels, self.labels)
+
+
+def _plain(outline: Outline) -> list:
+    box, point = ([round(x, 4) for x in place] for place in (outline.box, outline.point or ()))
+    return [outline.query, box, point]
+
+
+def _outlined(panel: np.ndarray, outlines: list[Outline]) -> np.ndarray:
+    """The outlines of queries that pass on top."""
+    picture = Image.fromarray(panel)
+    pen, (width, height) = ImageDraw.Draw(picture), picture.size
+    for outline in sorted(outlines, key=lambda outline: outline.kept):
+        cx, cy, w, h = outline.box
+        corners = [(cx - w / 2) * width, (cy - h / 2) * height]
+        corners += [(cx + w / 2) * width, (cy + h / 2) * height]
+        color = color_of(outline.query)
+        pen.rectangle(corners, outline=color, width=2 if outline.kept else 1)
+        if outline.point:
+            x, y = outline.point[0] * width, outline.point[1] * height
+            pen.ellipse((x - 3, y - 3, x + 3, y + 3), fill=color, outline="white")
+    return np.asarray(picture)
 
 
 def _tiled(panels: list[np.ndarray], labels: list[str]) -> Image.Image:

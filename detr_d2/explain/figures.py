@@ -10,6 +10,7 @@ from tqdm import tqdm
 from .explained import Explained
 from .figure import Figure
 from .image_trace import ImageTrace
+from .part_figures import part_figures, part_query_figures
 from .pictures import (
     colored_heat,
     colored_segments,
@@ -39,9 +40,12 @@ def all_figures(explained: Explained) -> list[Figure]:
     figures.extend(mask_figures(explained))
     rows = image["mask_queries"].tolist() if explained.has_masks else []
     looked_at, kept = looked_at_queries(image), set(explained.kept)
+    figures.extend(part_figures(explained, looked_at))
     for query in tqdm(range(len(explained.labels)), "Drawing queries"):
         row = rows.index(query) if query in rows and query in kept else None
         figures.extend(query_figures(image, query, query in looked_at, row))
+        if row is not None:
+            figures.extend(part_query_figures(explained, query, row))
     return figures
 
 
@@ -197,7 +201,8 @@ def _mask_head_figures(image: ImageTrace, query: int, row: int) -> list[Figure]:
         labels = [f"{_step_label(name)}, {len(tensors[name])} channels" for name in names]
         panels = [resized(magnitude(tensors[name]), size) for name in names]
         if level == len(_LEVELS) - 1:
-            labels.append("then the mask: the logits' sigmoid")
+            result = "its logits" if "semantic" in image else "the mask: the logits"
+            labels.append(f"then {result}' sigmoid")
             panels.append(resized(relative(tensors["out_lay"].sigmoid(), 1.0), size))
         figures.append(Figure(f"query-{query:03d}-steps{level}", labels, panels))
     return figures

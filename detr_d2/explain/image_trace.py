@@ -9,11 +9,14 @@ from torch import Tensor, nn
 
 from ..modeling.mask_head import MaskHeadSmallConv
 from ..modeling.merging import MergingRule
+from ..modeling.refined_mask_head import RefinedMaskHead
 from ..modeling.upsampling import UpsampledMasks, upsample_masks
 from .mask_steps import MASK_HEAD_STEPS, mask_head_steps
 from .names import describe
 
 _QUERIES_AT_ONCE = 8
+# What follows the steps of the mask head, where there is a window and a semantic map to start from.
+_AFTER_STEPS = ("start_logits", "coarse_logits", "window_queries", "windows", "window_logits")
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ class ImageTrace(Mapping[str, Tensor]):
         described = {}
         for name in self:
             if not name.startswith("mask_head."):
-                described[name] = _described(name, self[name], self.res5_stride)
+                described[name] = self._described(name, self[name])
         for name, summary in self._described_mask_head().items():
             described[name] = summary
         return [described[name] for name in self]
@@ -130,11 +133,23 @@ class ImageTrace(Mapping[str, Tensor]):
         for chunk in rows.split(_QUERIES_AT_ONCE):
             for step, value in self.mask_head_steps(chunk).items():
                 name = f"mask_head.{step}"
-                summary = _described(name, value, self.res5_stride)
+                summary = self._described(name, value)
                 described[name] = (
                     _joined(described[name], summary) if name in described else summary
                 )
         return described
+
+    def _described(self, name: str, value: Tensor) -> dict:
+        mask_stride = getattr(self._mask_head, "mask_stride", 4)
+        letters, meaning = describe(name, self.res5_stride, mask_stride)
+        return {
+            "name": name,
+            "letters": letters,
+            "shape": list(value.shape),
+            "dtype": str(value.dtype).removeprefix("torch."),
+            "range": [value.min().item(), value.max().item()] if value.numel() else None,
+            "meaning": meaning,
+        }
 
     def _attention(self, name: str) -> Tensor:
         weights = self.attentions[name].weights()
@@ -143,11 +158,14 @@ class ImageTrace(Mapping[str, Tensor]):
         return weights
 
     def _add_mask_branch(self) -> None:
-        logits = self._values.pop("mask_logits")
+        names = [name for name in (*_AFTER_STEPS, "mask_logits") if name in self._values]
+        last = {name: self._values.pop(name) for name in names}
+        if isinstance(self._mask_head, RefinedMaskHead):
+            self._values["semantic"] = self._semantic
         if isinstance(self._mask_head, MaskHeadSmallConv):
             for step in MASK_HEAD_STEPS:
                 self._values[f"mask_head.{step}"] = partial(self._mask_head_step, step)
-        self._values["mask_logits"] = logits
+        self._values.update(last)
         self._values["full_mask_logits"] = self._full_mask_logits
         self._values["panoptic_seg"] = self.output["panoptic_seg"][0]
 
@@ -155,24 +173,17 @@ class ImageTrace(Mapping[str, Tensor]):
         everything = torch.arange(len(self["maps"]), device=self["maps"].device)
         return self.mask_head_steps(everything)[step]
 
+    @torch.no_grad()
+    def _semantic(self) -> Tensor:
+        # Of an image without a masked query, the model does not compute it.
+        return self._mask_head.semantic(self["pyramid.res2"][None])[0]
+
     def _full_mask_logits(self) -> Tensor:
         size = self["image"].shape[-2:]
         return upsample_masks(self._kept_mask_logits(), size, size)
 
     def _kept_mask_logits(self) -> Tensor:
         return self["mask_logits"][self["kept"][self["mask_queries"]]]
-
-
-def _described(name: str, value: Tensor, res5_stride: int) -> dict:
-    letters, meaning = describe(name, res5_stride)
-    return {
-        "name": name,
-        "letters": letters,
-        "shape": list(value.shape),
-        "dtype": str(value.dtype).removeprefix("torch."),
-        "range": [value.min().item(), value.max().item()] if value.numel() else None,
-        "meaning": meaning,
-    }
 
 
 def _joined(some: dict, more: dict) -> dict:

@@ -30,6 +30,12 @@ function panelOf(figure, index, query) {
   return panel;
 }
 
+/** Panels with outlines, which may be of small things, are larger. */
+function columnsOf(figure) {
+  if (figure.outlines) return figure.n === 2 || figure.n === 4 ? 2 : 3;
+  return figure.n > 5 ? 4 : Math.max(figure.n, 3);
+}
+
 function draw(slot, name) {
   const figure = data.figures[name];
   slot.replaceChildren();
@@ -44,10 +50,11 @@ function draw(slot, name) {
   slot.classList.toggle("cells", figure.cells);
   slot.classList.toggle("over", figure.over);
   slot.classList.toggle("one", figure.n === 1);
-  slot.style.setProperty("--columns", figure.n > 5 ? 4 : Math.max(figure.n, 3));
+  slot.style.setProperty("--columns", columnsOf(figure));
   slot.style.setProperty("--strip", `url(${figure.src})`);
   for (let i = 0; i < figure.n; i++) {
     slot.append(panelOf(figure, i, "perQuery" in slot.dataset ? data.kept[i] : undefined));
+    if (figure.outlines) drawOutlines(slot.lastChild.querySelector(".view"), figure.outlines[i]);
   }
   if ("boxes" in slot.dataset) drawBoxes(slot);
   if (slot.dataset.ofQuery === "self_attention") {
@@ -63,8 +70,7 @@ function svgOver(view) {
   return svg;
 }
 
-function boxOf(query) {
-  const [x, y, w, h] = query.box;
+function boxOf(query, [x, y, w, h] = query.box) {
   const rect = document.createElementNS("http://www.w3.org/2000/svg", "rect");
   for (const [key, value] of Object.entries({ x: x - w / 2, y: y - h / 2, width: w, height: h })) {
     rect.setAttribute(key, value);
@@ -76,6 +82,30 @@ function boxOf(query) {
   title.textContent = nameOf(query.number);
   rect.append(title);
   return rect;
+}
+
+/** A round dot with a white border: strokes of lines without length. */
+function dotOf(query, [x, y]) {
+  return ["rim", "dot"].map((part) => {
+    const line = document.createElementNS("http://www.w3.org/2000/svg", "path");
+    line.setAttribute("d", `M${x} ${y}h0`);
+    line.setAttribute("stroke", part === "rim" ? "#fff" : query.color);
+    line.setAttribute("class", query.kept ? part : `${part} out`);
+    line.dataset.query = query.number;
+    return line;
+  });
+}
+
+/** Boxes over a panel, each with the point that it comes from, if there is one. */
+function drawOutlines(view, outlines) {
+  const svg = svgOver(view);
+  svg.setAttribute("class", "outlines");
+  const kept = ([number]) => data.queries[number].kept;
+  for (const [number, box, point] of [...outlines].sort((a, b) => kept(a) - kept(b))) {
+    const query = data.queries[number];
+    svg.append(boxOf(query, box));
+    if (point.length) svg.append(...dotOf(query, point));
+  }
 }
 
 /** A box's class and score at its upper left, or upper right in the right half. */

@@ -4,9 +4,7 @@ import json
 import math
 from collections import Counter
 from html import escape
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 
 import numpy as np
 from tqdm import tqdm
@@ -22,6 +20,8 @@ from .figures import all_figures
 from .ground_truth import GroundTruth, matched_pairs, verdicts
 from .image_trace import ImageTrace
 from .page_data import page_data
+from .part_sections import how_matched, part_sections
+from .templates import template, text
 from .trace import trace
 from .verdict_figure import verdict_figure
 
@@ -94,8 +94,9 @@ def _html(
 ) -> str:
     image, has_masks = explained.image, explained.has_masks
     facts = {**_facts(explained), **_tensor_tables(described)}
+    facts.update(part_sections(explained, facts))
     num_segments = len(image.output["panoptic_seg"][1]) if has_masks else 0
-    return _template("page.html").substitute(
+    return template("page.html").substitute(
         facts,
         name=escape(explained.name),
         model="panoptic DETR" if has_masks else "DETR",
@@ -105,13 +106,13 @@ def _html(
         query_list=tables.query_list(image, explained.labels),
         query_table=tables.query_table(image, explained.labels),
         then_masks=_THEN_MASKS if has_masks else "",
-        questions=_template("page_questions.html").substitute(facts) if has_masks else "",
-        contents=_text("page_contents.html") if has_masks else "",
+        questions=template("page_questions.html").substitute(facts) if has_masks else "",
+        contents=template("page_contents.html").substitute(facts) if has_masks else "",
         mask_sections=_mask_sections(explained, facts) if has_masks else "",
         ground_truth_link=' <a href="#ground-truth">Ground truth</a>' if ground_truth else "",
         ground_truth=ground_truth,
-        css=_text("page.css"),
-        js=_text("page.js"),
+        css=text("page.css"),
+        js=text("page.js"),
         data=page_data(explained, figures),
     )
 
@@ -141,7 +142,7 @@ def _mask_sections(explained: Explained, facts: dict) -> str:
     names, rule = explained.class_names, explained.model.merging
     none_small = explained.steps and explained.steps[-1].title == "stuff united"
     more_masked = letters["K"] > letters["P"]
-    return _template("page_masks.html").substitute(
+    return template("page_masks.html").substitute(
         facts,
         head_width=letters["d"] // letters["M"],
         map_size=" x ".join(map(str, image["maps"].shape[-2:])),
@@ -168,8 +169,10 @@ def _ground_truth(explained: Explained, truth: GroundTruth, figures: list[Figure
     found = ""
     if explained.has_masks:
         found = _verdicts(explained, truth, labels, figures)
-    return _template("page_ground_truth.html").substitute(
-        pair_rows=tables.pair_rows(pairs, labels, explained.labels), verdicts=found
+    return template("page_ground_truth.html").substitute(
+        matched=how_matched(explained),
+        pair_rows=tables.pair_rows(pairs, labels, explained.labels),
+        verdicts=found,
     )
 
 
@@ -183,7 +186,7 @@ def _verdicts(
     counts = Counter(verdict.verdict for verdict in found)
     plurals = {"hit": "hits", "miss": "misses", "false alarm": "false alarms"}
     texts = [f"{counts[kind]} {kind if counts[kind] == 1 else plurals[kind]}" for kind in plurals]
-    return _template("page_verdicts.html").substitute(
+    return template("page_verdicts.html").substitute(
         verdict_counts=", ".join(texts),
         verdict_rows=tables.verdict_rows(found, labels, segments_info, explained.class_names),
     )
@@ -195,9 +198,13 @@ _TENSORS_OF_SECTION = {
     "table_projected": "projected",
     "table_positions": "positions",
     "table_encoder": r"encoder\..*|memory",
-    "table_decoder": r"queries|decoder\..*|hs|logits|boxes|scores|classes|kept",
+    "table_pyramid": r"pyramid\..*",
+    "table_proposals": r"cells\..*|proposals",
+    "table_decoder": r"(stuff_)?queries|content|decoder\..*|hs|logits|boxes|scores|classes|kept",
     "table_maps": "mask_queries|maps",
-    "table_steps": r"mask_head\..*",
+    "table_semantic": "semantic",
+    "table_steps": r"mask_head\..*|(start|coarse)_logits",
+    "table_windows": "windows?(_.*)?",
     "table_masks": "mask_logits|full_mask_logits",
     "table_result": "panoptic_seg",
 }
@@ -208,14 +215,6 @@ def _tensor_tables(described: list[dict]) -> dict[str, str]:
         section: tables.tensor_table(described, pattern)
         for section, pattern in _TENSORS_OF_SECTION.items()
     }
-
-
-def _template(name: str) -> Template:
-    return Template(_text(name))
-
-
-def _text(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def _finite(row: dict) -> dict:

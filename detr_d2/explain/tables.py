@@ -8,6 +8,7 @@ from .ground_truth import Pair, Verdict
 from .image_trace import ImageTrace
 from .merging import MergingStep
 from .pictures import css_color
+from .proposals import Proposal
 
 
 def rows(cells_of_rows: list[list], numbers: set[int] = frozenset()) -> str:
@@ -54,8 +55,13 @@ def _short(number: float | bool) -> str:
 
 
 def swatch(number: int) -> Markup:
-    """A square of the colour of a query."""
+    """A square of the colour of a query or a class."""
     return Markup(f'<span class="swatch" style="background:{css_color(number)}"></span> ')
+
+
+def class_key(classes: list[int], names: list[str]) -> str:
+    """The colours of classes."""
+    return ", ".join(f"{swatch(number)}{escape(names[number])}" for number in classes)
 
 
 def query_list(image: ImageTrace, labels: list[str]) -> str:
@@ -98,6 +104,23 @@ def query_table(image: ImageTrace, labels: list[str]) -> str:
         ]
         html += rows([cells]).replace("<tr>", f'<tr data-query="{query}">')
     return html + "</tbody></table>"
+
+
+def proposal_rows(found: list[Proposal], size: tuple[int, int]) -> str:
+    """Which cell each query of a thing is; `size` is (H, W) of the network's image."""
+    html = ""
+    for p in found:
+        x, y = p.cell
+        cells = [
+            Markup(swatch(p.query) + str(p.query)),
+            f"Res{p.level[3:]}",
+            f"{x * size[1]:.0f}, {y * size[0]:.0f}",
+            p.label,
+            f"{p.score:.3f}",
+            ", ".join(f"{x:.3f}" for x in p.box),
+        ]
+        html += rows([cells]).replace("<tr>", f'<tr data-query="{p.query}">')
+    return html
 
 
 def merging_rows(steps: list[MergingStep], queries: list[int]) -> str:

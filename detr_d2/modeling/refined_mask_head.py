@@ -94,7 +94,7 @@ class RefinedMaskHead(MaskHeadSmallConv):
         Returns:
             (K, H / mask_stride, W / mask_stride), mask logits.
         """
-        masks = self._masks(projected, maps, counts, features, queries)
+        masks = self.parts(projected, maps, counts, features, queries)
         height, width = queries.padded_size
         size = (-(-height // self.mask_stride), -(-width // self.mask_stride))
         logits = F.interpolate(masks.coarse[:, None], size, mode="bilinear", align_corners=False)
@@ -121,7 +121,7 @@ class RefinedMaskHead(MaskHeadSmallConv):
     ) -> dict[str, Tensor]:
         """See `MaskHeadSmallConv.losses`. Masks of things are compared in their windows, those of
         stuff at H/4, and the semantic map at the image's size."""
-        masks = self._masks(*arguments)
+        masks = self.parts(*arguments)
         queries: MaskQueries = arguments[-1]
         maps = pad_segment_maps(targets, size)
         starts = torch.tensor([0] + [len(t.labels) for t in targets]).cumsum(0).to(maps.device)
@@ -154,7 +154,8 @@ class RefinedMaskHead(MaskHeadSmallConv):
         )
         return losses
 
-    def _masks(self, projected, maps, counts, features, queries: MaskQueries) -> "_Masks":
+    def parts(self, projected, maps, counts, features, queries: MaskQueries) -> "MaskParts":
+        """What the masks are made of; the arguments are those of `forward`."""
         coarse = super().forward(projected, maps, counts, features, queries)
         semantic = self.semantic(queries.decoded.levels.maps[-1])
         thing = queries.probabilities[:, self.is_thing].sum(1) > 0.5
@@ -166,7 +167,7 @@ class RefinedMaskHead(MaskHeadSmallConv):
                 for p, o in zip(queries.probabilities.to(odds.dtype).split(counts), odds)
             ]
         )
-        coarse = coarse + gain[:, None, None] * of_queries
+        start = gain[:, None, None] * of_queries
         things = thing.nonzero()[:, 0]
         images = queries.images[things]
         windows = windows_of(queries.boxes[things], queries.sizes[images])
@@ -174,14 +175,15 @@ class RefinedMaskHead(MaskHeadSmallConv):
             queries.decoded.levels, windows, images, queries.embeddings[things]
         )
         stuff = (~thing).nonzero()[:, 0]
-        return _Masks(coarse, semantic, things, stuff, windows, window_logits)
+        return MaskParts(coarse + start, start, semantic, things, stuff, windows, window_logits)
 
 
 @dataclass(frozen=True)
-class _Masks:
+class MaskParts:
     """
     Attributes:
-        coarse: (K, H/4, W/4).
+        coarse: (K, H/4, W/4), mask logits without windows.
+        start: (K, H/4, W/4), the part of them that is the query's class in the semantic map.
         semantic: (B, C, H/4, W/4).
         things, stuff: int64, which of the K queries.
         windows: (T, 4), (x0, y0, x1, y1) of things, pixels.
@@ -189,6 +191,7 @@ class _Masks:
     """
 
     coarse: Tensor
+    start: Tensor
     semantic: Tensor
     things: Tensor
     stuff: Tensor

@@ -2,78 +2,13 @@
 
 import json
 import re
-from functools import cache
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-import torch
+from pages import NAME, NAMES, Page, data_of, draw_all
 from PIL import Image
 
-from detr_d2.explain.ground_truth import GroundTruth
-from detr_d2.explain.page import write_explanation
 from detr_d2.explain.pictures import resized_numbers
-
-NAMES = ["</script><script>alert(1)</script>", 'a"b', "<i>c</i>", "&amp;", *"efgh"]
-NAME = "<img src=x onerror=alert(2)>.jpg"
-
-
-@pytest.fixture(scope="module")
-def explain(build_model, randomise, draw_input, tmp_path_factory):
-    """A function that writes the page of a small model for an image of noise, once."""
-
-    @cache
-    def write(meta_architecture, threshold=0.0, with_truth=True, merge="official"):
-        torch.manual_seed(0)
-        panoptic = "MODEL.DETR.PANOPTIC"
-        overrides = (f"{panoptic}.SCORE_THRESHOLD", threshold, f"{panoptic}.MERGE", merge)
-        model = randomise(build_model(meta_architecture, *overrides)).eval()
-        with torch.no_grad():
-            model.class_embed.weight.normal_(std=0.1)
-        # Each query leans to a class; the last two are no object.
-        leaning = 6 * torch.nn.functional.one_hot(torch.tensor([0, 4, 4, 8, 8]), 9)
-        model.class_embed.register_forward_hook(lambda module, inputs, x: x + leaning)
-        image = draw_input(75, 100)
-        truth = GroundTruth(
-            image["segment_map"].numpy().astype(np.int32), np.array([0, 4, 6]), np.zeros(3, bool)
-        )
-        folder = tmp_path_factory.mktemp("explained")
-        (folder / "figures").mkdir()
-        (folder / "figures" / "query-099-maps.png").touch()  # of another image
-        traced = write_explanation(
-            model,
-            image,
-            image["image"].permute(1, 2, 0).numpy(),
-            folder,
-            name=NAME,
-            class_names=NAMES,
-            truth=truth if with_truth else None,
-            score_threshold=0.5,
-        )
-        return traced, folder / "index.html"
-
-    return write
-
-
-class Page(HTMLParser):
-    """The ids, elements and texts of a page."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.ids, self.tags, self.addresses, self.text = [], [], [], ""
-        self.feed(html)
-
-    def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        self.tags.append(tag)
-        self.ids.append(attributes.get("id"))
-        self.addresses += [
-            v for k, v in attributes.items() if k in ("src", "href") and v[:1] != "#"
-        ]
-
-    def handle_data(self, data):
-        self.text += data
-
 
 SECTIONS = ["photograph", "backbone", "projection", "positions", "memory", "decoder"]
 MASK_SECTIONS = ["maps", "steps", "masks", "result"]
@@ -128,11 +63,6 @@ def test_figures_and_trace_lie_beside_the_page(explain):
     assert memory["shape"] == [128, 3, 4]
     assert memory["dtype"] == "float32"
     assert memory["range"] == [traced["memory"].min().item(), traced["memory"].max().item()]
-
-
-def data_of(path) -> dict:
-    text = re.search(r'id="data">(.*?)</script>', path.read_text(), re.DOTALL)[1]
-    return json.loads(text)
 
 
 def test_the_map_to_point_at_is_the_panoptic_map(explain):
@@ -200,29 +130,8 @@ def test_no_query_kept(explain):
     assert "query-000-maps" not in data["figures"]
 
 
-@pytest.fixture
-def opened(explain, browser):
-    """A page that is open, and what was traced."""
-
-    def open_page(*arguments, **keywords):
-        traced, path = explain(*arguments, **keywords)
-        browser.errors.clear()
-        browser.requests.clear()
-        browser.open(path)
-        return traced, path
-
-    yield open_page
-    assert browser.errors == []
-    addresses = [a for a in browser.requests if not a.startswith(("data:", "about:"))]
-    assert all(a.startswith("file://") and "index.html" in a for a in addresses)
-
-
 SHOWN = "[...document.querySelectorAll('.figure')].map(f => f.dataset.shown)"
 LIT = "[...document.querySelectorAll('.lit')].map(e => Number(e.dataset.query))"
-
-
-def draw_all(browser):
-    browser.evaluate("slots.forEach(refresh)")
 
 
 def test_everything_is_drawn(browser, opened):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from detr_d2.explain.figure import Figure
+from detr_d2.explain.figure import Figure, Outline
 from detr_d2.explain.pictures import (
     color_of,
     colored_segments,
@@ -91,3 +91,19 @@ def test_sheets_have_four_panels_a_row():
     sheet = Figure("a", list("abcde"), [heat] * 5, over_photograph=True).sheet(photograph)
     assert sheet.width == 4 * 244
     assert sheet.height == 2 * (120 + 22)
+
+
+def test_outlines_are_drawn_on_sheets_and_given_to_the_page():
+    """Those of queries that pass are thick, and on top."""
+    gray = np.full((120, 240, 3), 128, dtype=np.uint8)
+    box = [0.5, 0.5, 0.5, 0.5]  # from (60, 30) to (180, 90)
+    outlines = [Outline(0, box), Outline(1, box, False, (0.25, 0.125))]
+    figure = Figure("a", ["x", "y"], [gray, gray], outlines=[outlines, []])
+    pixels = np.asarray(figure.sheet(gray).convert("RGB")).astype(int)[18:138]
+    for x in (60, 61):
+        assert abs(pixels[60, x] - color_of(0)).max() < 8
+    assert abs(pixels[60, 62] - 128).max() < 8
+    assert abs(pixels[15, 60] - color_of(1)).max() < 8
+    assert abs(pixels[:, 244:484] - 128).max() < 8
+    assert figure.for_page()["outlines"] == [[[0, box, []], [1, box, [0.25, 0.125]]], []]
+    assert "outlines" not in Figure("a", ["x"], [gray]).for_page()

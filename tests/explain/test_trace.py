@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from merging import merge
+from parts import PARTS
 
 from detr_d2.errors import UserError
 from detr_d2.explain import trace
@@ -16,9 +17,10 @@ KEEP_ALL = ("MODEL.DETR.PANOPTIC.SCORE_THRESHOLD", 0.0)  # but for no-object
 MASKS_ON = ("MODEL.DETR.INSTANCES.MASKS_ON", True)
 
 
-@pytest.fixture
-def model(build_model, randomise):
-    model = randomise(build_model("PanopticDETR", *KEEP_ALL, *MASKS_ON)).eval()
+@pytest.fixture(params=PARTS)
+def model(request, build_model, randomise):
+    overrides = (*KEEP_ALL, *MASKS_ON, *PARTS[request.param])
+    model = randomise(build_model("PanopticDETR", *overrides)).eval()
     with torch.no_grad():
         for parameter in model.bbox_attention.parameters():
             parameter.mul_(4)  # maps that differ
@@ -38,6 +40,10 @@ def plain(outputs: list[dict]) -> list:
     return [[f, output.get("panoptic_seg")] for f, output in zip(fields, outputs)]
 
 
+def attributes_of(model) -> dict:
+    return {name: set(vars(module)) for name, module in model.named_modules()}
+
+
 def assert_identical(a, b):
     torch.testing.assert_close(plain(a), plain(b), rtol=0, atol=0)
 
@@ -48,11 +54,11 @@ def test_results_are_identical_and_nothing_stays_on_the_model(
 ):
     model.instance_masks_on, model.masks_per_chunk = masks_on, masks_per_chunk
     before = model(inputs)
-    attributes = set(vars(model))
+    attributes = attributes_of(model)
     traced = trace(model, inputs)
     assert_identical([t.output for t in traced], before)
     assert_identical(model(inputs), before)
-    assert set(vars(model)) == attributes
+    assert attributes_of(model) == attributes
     assert not any(m._forward_hooks for m in model.modules())
 
 
@@ -69,10 +75,10 @@ def test_results_of_box_detr_are_identical(build_model, randomise, inputs):
 
 
 def test_nothing_stays_on_a_model_that_fails(model):
-    attributes = set(vars(model))
+    attributes = attributes_of(model)
     with pytest.raises(KeyError):
         trace(model, [{"no": "image"}])
-    assert set(vars(model)) == attributes
+    assert attributes_of(model) == attributes
     assert not any(m._forward_hooks for m in model.modules())
 
 
@@ -100,7 +106,7 @@ def test_each_image_of_a_batch_has_its_own_tensors(model, inputs, masks_per_chun
 def test_tensors_are_those_of_the_models_public_methods(model, inputs):
     images = model.preprocess(inputs[:1])
     with torch.no_grad():
-        encoded = model.encode(images, all_layers=True)
+        encoded = model.encode(images, all_layers=False)
         logits, boxes = encoded.logits[-1], encoded.boxes[-1]
     (traced,) = trace(model, inputs[:1])
     for name, value in encoded.features.items():
@@ -111,9 +117,9 @@ def test_tensors_are_those_of_the_models_public_methods(model, inputs):
     assert torch.equal(traced["encoder.0"], encoded.memory[0])  # post-norm, one layer
     assert torch.equal(traced["hs"], encoded.hs[-1, 0])
     norm = model.transformer.decoder.norm
-    torch.testing.assert_close(norm(traced["decoder.1"]), encoded.hs[1, 0], rtol=0, atol=1e-6)
-    torch.testing.assert_close(traced["logits"], logits[0], rtol=0, atol=1e-6)
-    torch.testing.assert_close(traced["boxes"], boxes[0], rtol=0, atol=1e-6)
+    torch.testing.assert_close(norm(traced["decoder.1"]), encoded.hs[-1, 0], rtol=0, atol=1e-6)
+    assert torch.equal(traced["logits"], logits[0])
+    assert torch.equal(traced["boxes"], boxes[0])
     positions = model.position_encoding(torch.zeros(1, 2, 2, dtype=torch.bool), torch.float32)
     assert torch.equal(traced["positions"], positions[0])
 
@@ -143,7 +149,7 @@ def test_attention_weights_are_those_of_the_pass(model, inputs):
     torch.testing.assert_close(weights.double(), by_hand, rtol=0, atol=1e-5)
 
     cross = traced["decoder.1.cross_attention"]
-    assert cross.shape == (8, 5, 2, 3)
+    assert cross.shape == (8, len(traced["hs"]), 2, 3)
     for name, of_heads, module in (
         ("encoder", weights, encoder.self_attn),
         ("decoder", cross.flatten(2), decoder.multihead_attn),
@@ -215,18 +221,29 @@ def test_no_query_kept(model, inputs):
     assert described["kept"]["range"] == [False, False]
 
 
+LETTERS_OF_PARTS = {
+    "official": {},
+    "regions": {"p": 64, "S": 0},
+    "proposals": {"p": 64, "S": 4, "N": 9, "R": 14, "A": 5 * 7 + 10 * 13 + 19 * 26},
+}
 LETTERS = {"d": 128, "M": 8, "N": 5, "C": 8, "C2": 16, "C3": 32, "C4": 64, "C5": 128}
 
 
 @pytest.mark.parametrize("dc5", [1, 2])
 @pytest.mark.parametrize("meta_architecture", ["DETR", "PanopticDETR"])
-def test_letters_and_numbers_of_the_shapes_agree(build_model, draw_input, meta_architecture, dc5):
-    overrides = (*KEEP_ALL, "MODEL.RESNETS.RES5_DILATION", dc5)
+@pytest.mark.parametrize("parts", PARTS)
+def test_letters_and_numbers_of_the_shapes_agree(
+    build_model, draw_input, parts, meta_architecture, dc5
+):
+    overrides = (*KEEP_ALL, *PARTS[parts], "MODEL.RESNETS.RES5_DILATION", dc5)
     model = build_model(meta_architecture, *overrides).eval()
     (traced,) = trace(model, [{**draw_input(75, 101), "height": 60, "width": 50}])
     described = traced.describe()
     assert [row["name"] for row in described] == list(traced)
     letters = {**LETTERS, "H": 75, "W": 101, "H'": 60, "W'": 50}
+    letters.update(LETTERS_OF_PARTS[parts])
+    if "windows" in traced:
+        letters["Q"] = len(traced["windows"])
     if meta_architecture == "PanopticDETR":
         letters.update(K=len(traced["mask_queries"]), P=int(traced["kept"].sum()))
     for row in described:
@@ -251,8 +268,11 @@ def numbers_of(shape: str, letters: dict[str, int]) -> list[int]:
             return number(first) * number(second)
         if "+" in term:
             return sum(number(part.strip()) for part in term.split("+"))
+        if "-" in term:
+            first, second = term.split("-")
+            return number(first.strip()) - number(second.strip())
         letter, _, divisor = term.partition("/")
-        value = letters.get(letter) or int(letter)
+        value = letters[letter] if letter in letters else int(letter)
         return -(-value // int(divisor or 1))
 
     return [number(term) for term in shape.split(" x ")]
