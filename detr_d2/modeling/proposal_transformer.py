@@ -6,7 +6,6 @@ Panoptic SegFormer (Li et al., arXiv:2109.03814). In the decoder each layer is g
 it attends to, the features of the query's box, and corrects the box.
 """
 
-import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,12 +20,27 @@ from .dense_targets import Assignment, assign, dense_losses
 from .linear import Linear
 from .matcher import Matches
 from .pyramid import NAMES
+from .query_boxes import SMALLEST, corrected, jittered, sine_of_boxes
 from .region_transformer import RegionDecoded, RegionTransformer
 from .registries import TRANSFORMER_REGISTRY
 from .transformer import Context
 
 _NEVER = -1e4  # the logit of what a query may not say: its probability is 0
-_SMALLEST = 0.004  # of the image, sides of a proposed box
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """P pairs of a query and the segment that it is trained on, image by image.
+
+    Attributes:
+        images: (P,) int64.
+        queries: (P,) int64, among the queries of the image.
+        targets: (P,) int64, segments, counted through the whole batch.
+    """
+
+    images: Tensor
+    queries: Tensor
+    targets: Tensor
 
 
 @dataclass(frozen=True)
@@ -36,14 +50,14 @@ class ProposalDecoded(RegionDecoded):
         class_prior: (B, N, C + 1), added to the class logits.
         cells: what the dense head says.
         assignment: of the dense head's cells, in training; else None.
-        further: pairs of a query beyond the first `num_queries` and its segment, in training.
+        further: the queries beyond the first `num_queries`, in training; else None.
         num_queries: N without the further queries of training.
     """
 
     class_prior: Tensor
     cells: Cells
     assignment: Assignment | None
-    further: Assignment | None
+    further: Pairs | None
     num_queries: int
     num_further_masks: int
 
@@ -53,16 +67,13 @@ class ProposalDecoded(RegionDecoded):
 
     def with_further(self, matches: Matches) -> Matches:
         """See `Decoded.with_further`: also some of the further queries of each image."""
-        further = self.further
-        counts = further.images.bincount(minlength=len(matches.counts))
-        place = torch.arange(len(further.images), device=counts.device)
-        place = place - (counts.cumsum(0) - counts)[further.images]
-        some = place < self.num_further_masks
+        further, batch = self.further, len(matches.counts)
+        some = _number_in_image(further.images, batch) < self.num_further_masks
         images = torch.cat((matches.images, further.images[some]))
-        queries = torch.cat((matches.queries[-1], further.cells[some]))
+        queries = torch.cat((matches.queries[-1], further.queries[some]))
         targets = torch.cat((matches.targets[-1], further.targets[some]))
         order = images.argsort(stable=True)
-        counts = images.bincount(minlength=len(matches.counts)).tolist()
+        counts = images.bincount(minlength=batch).tolist()
         columns = images[order], queries[order][None], targets[order][None]
         return Matches(*columns, counts, matches.cost)
 
@@ -191,9 +202,8 @@ class ProposalTransformer(RegionTransformer):
         assignment = further = mask = None
         if context.targets is not None:
             assignment = assign(levels, context.targets, self.is_thing, context.sizes)
-            more, further = self.further_queries(cells, assignment, context)
+            more, further = self.further_queries(cells, assignment, context, num_queries)
             queries = queries.and_further(more)
-            further.cells.add_(num_queries)
             mask = _sees_no_one(num_queries, queries.content.shape[1], memory.device)
 
         target, boxes = queries.content, queries.boxes
@@ -237,8 +247,8 @@ class ProposalTransformer(RegionTransformer):
         pairs = decoded.further
         losses.update(
             criterion.pair_losses(
-                logits[:, pairs.images, pairs.cells],
-                boxes[:, pairs.images, pairs.cells],
+                logits[:, pairs.images, pairs.queries],
+                boxes[:, pairs.images, pairs.queries],
                 torch.cat([t.labels for t in context.targets])[pairs.targets],
                 torch.cat([t.boxes for t in context.targets])[pairs.targets],
             )
@@ -260,33 +270,34 @@ class ProposalTransformer(RegionTransformer):
 
         boxes = pick(cells.boxes.detach()) / sizes[:, None].repeat(1, 1, 2)
         boxes = box_convert(boxes.clamp(0, 1), "xyxy", "cxcywh")
-        boxes = torch.cat((boxes[..., :2], boxes[..., 2:].clamp(min=_SMALLEST)), -1)
+        boxes = torch.cat((boxes[..., :2], boxes[..., 2:].clamp(min=SMALLEST)), -1)
         logits = pick(cells.logits)
         prior = self.never[-1].to(logits.dtype).expand(*logits.shape[:2], -1)
         prior = prior.index_add(2, self.thing_classes, logits)
         return Queries(self.content(pick(cells.features)), boxes, prior)
 
     def further_queries(
-        self, cells: Cells, assignment: Assignment, context: Context
-    ) -> tuple[Queries, Assignment]:
+        self, cells: Cells, assignment: Assignment, context: Context, num_queries: int
+    ) -> tuple[Queries, Pairs]:
         """Queries of training alone, several of a thing: one-to-many, as in Co-DETR (Zong et al.,
         arXiv:2211.12860). They begin as cells of the thing, half of them with its own box,
         jittered, in place of the predicted one.
 
+        Args:
+            num_queries: of an image, which these are counted on from.
+
         Returns:
-            (B, R) queries, and those that there are a cell for, numbered from 0.
+            (B, R) queries, and the pairs of those that there is a cell for.
         """
-        number, device = self.num_further, assignment.images.device
+        batch, number, device = len(cells.boxes), self.num_further, assignment.images.device
+        # A random order within each image, of which the first R are taken.
         shuffled = torch.randperm(len(assignment.images), device=device)
         order = shuffled[assignment.images[shuffled].argsort(stable=True)]
-        images = assignment.images[order]
-        counts = images.bincount(minlength=len(cells.boxes))
-        place = torch.arange(len(order), device=device) - (counts.cumsum(0) - counts)[images]
-        taken = place < number
-        images, place, order = images[taken], place[taken], order[taken]
-        chosen = torch.zeros(len(cells.boxes), number, dtype=torch.int64, device=device)
+        place = _number_in_image(assignment.images[order], batch)
+        order, place = order[place < number], place[place < number]
+        images, targets = assignment.images[order], assignment.targets[order]
+        chosen = torch.zeros(batch, number, dtype=torch.int64, device=device)
         chosen[images, place] = assignment.cells[order]
-        targets = assignment.targets[order]
 
         queries = self.queries_of(cells, chosen, context.sizes)
         boxes = queries.boxes.clone()
@@ -294,7 +305,7 @@ class ProposalTransformer(RegionTransformer):
         half = torch.rand(len(true), 1, device=device) < 0.5
         boxes[images, place] = torch.where(half, jittered(true), boxes[images, place])
         queries = Queries(queries.content, boxes, queries.class_prior)
-        return queries, Assignment(images, place, targets)
+        return queries, Pairs(images, num_queries + place, targets)
 
     def places(self, query_embed: Tensor, boxes: Tensor) -> Tensor:
         """(B, N, d), what is added to queries as their position: stuff's is learned."""
@@ -303,35 +314,10 @@ class ProposalTransformer(RegionTransformer):
         return torch.cat((stuff, self.box_position(things.to(query_embed.dtype))), 1)
 
 
-def corrected(deltas: Tensor, boxes: Tensor) -> Tensor:
-    """Boxes after a correction in their own frame, so that it means the same at every size.
-
-    Args:
-        deltas: (..., 4): half of it times the box's sides is added to the centre, and half of it
-            to the logarithm of the sides.
-        boxes: (..., 4), relative (cx, cy, w, h).
-    """
-    deltas = deltas.clamp(-3, 3) / 2
-    centres = boxes[..., :2] + deltas[..., :2] * boxes[..., 2:]
-    return torch.cat((centres, boxes[..., 2:] * deltas[..., 2:].exp()), -1).clamp(1e-4, 1)
-
-
-def jittered(boxes: Tensor) -> Tensor:
-    """(P, 4) relative (cx, cy, w, h) -> the same, moved by up to 0.3 of its sides, whose logarithm
-    changes by up to 0.4."""
-    noise = torch.rand_like(boxes) - 0.5
-    centres = boxes[:, :2] + 0.6 * noise[:, :2] * boxes[:, 2:]
-    sides = boxes[:, 2:] * (0.8 * noise[:, 2:]).exp()
-    return torch.cat((centres, sides), 1).clamp(_SMALLEST, 1)
-
-
-def sine_of_boxes(boxes: Tensor, d_model: int) -> Tensor:
-    """(..., 4) relative -> (..., d): sine and cosine of d / 8 frequencies, from half a period over
-    the image to 32."""
-    number = d_model // 8
-    frequencies = 2 ** (torch.arange(number, device=boxes.device, dtype=boxes.dtype) * 6 / number)
-    angles = boxes[..., None] * math.pi * frequencies
-    return torch.cat((angles.sin(), angles.cos()), -1).flatten(-2)
+def _number_in_image(images: Tensor, batch: int) -> Tensor:
+    """(P,) int64, ascending -> (P,): 0, 1, 2, ... within each of the images."""
+    counts = images.bincount(minlength=batch)
+    return torch.arange(len(images), device=images.device) - (counts.cumsum(0) - counts)[images]
 
 
 def _sees_no_one(num_queries: int, total: int, device) -> Tensor:

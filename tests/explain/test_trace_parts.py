@@ -7,7 +7,7 @@ from parts import PARTS
 
 from detr_d2.explain import trace
 from detr_d2.modeling.dense_head import propose
-from detr_d2.modeling.proposal_transformer import corrected
+from detr_d2.modeling.query_boxes import corrected
 from detr_d2.modeling.windows import paste
 
 OF_PARTS = {"pyramid", "cells", "proposals", "content", "stuff_queries", "semantic"}

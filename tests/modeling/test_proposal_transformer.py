@@ -8,7 +8,7 @@ from detectron2.utils.events import EventStorage
 
 from detr_d2.data.registration import register_with_categories
 from detr_d2.modeling.dense_head import propose
-from detr_d2.modeling.proposal_transformer import corrected, jittered, sine_of_boxes
+from detr_d2.modeling.query_boxes import corrected, jittered, sine_of_boxes
 
 D, HEADS = 128, 8
 THINGS, STUFF = [0, 1, 2, 3], [4, 5, 6, 7]  # of the shapes; 8 is no-object
@@ -378,7 +378,7 @@ def test_without_targets_there_are_none(model, batch):
 @torch.no_grad()
 def test_queries_are_the_same_with_and_without_further_ones(model, batch):
     without, encoded = encode(model, batch), encode(model, batch, with_targets=True)
-    assert len(encoded.decoded.further.cells) > FURTHER
+    assert len(encoded.decoded.further.queries) > FURTHER
     assert encoded.hs.shape[2] == without.hs.shape[2] + FURTHER
     for name in ("hs", "logits", "boxes"):
         own = encoded.decoded.own(getattr(encoded, name))
@@ -443,7 +443,7 @@ def test_further_queries_begin_as_cells_of_their_thing(model, batch):
         assert further.images.tolist() == sorted(further.images.tolist())
         counts = assignment.images.bincount(minlength=2).clamp(max=FURTHER)
         assert further.images.bincount(minlength=2).equal(counts)
-        for image, query, target in zip(further.images, further.cells, further.targets):
+        for image, query, target in zip(further.images, further.queries, further.targets):
             assert decoded.num_queries <= query < decoded.num_queries + FURTHER
             mine = (assignment.images == image) & (assignment.targets == target)
             rows = assignment.cells[mine]
@@ -462,7 +462,7 @@ def test_further_queries_begin_as_cells_of_their_thing(model, batch):
                 assert (box[2:] >= true[target, 2:] * math.exp(-0.4) - 1e-9).all()
                 assert (box[2:] <= longest + 1e-9).all()
         # One query, one pair.
-        pairs = list(zip(further.images.tolist(), further.cells.tolist()))
+        pairs = list(zip(further.images.tolist(), further.queries.tolist()))
         assert len(set(pairs)) == len(pairs)
     assert 0.35 < own / (own + predicted) < 0.65
 
@@ -490,7 +490,7 @@ def test_pairs_with_further_ones_are_consistent(model, batch, draw_input, most):
 
     pairs = triples(matches.images, matches.queries[0], matches.targets[0])
     further = decoded.further
-    of_further = set(triples(further.images, further.cells, further.targets))
+    of_further = set(triples(further.images, further.queries, further.targets))
     added = [pair for pair in pairs if pair[1] >= decoded.num_queries]
     assert set(added) <= of_further
     assert len(set(added)) == len(added)
