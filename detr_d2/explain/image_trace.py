@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..modeling.mask_head import MaskHeadSmallConv
 from ..modeling.merging import MergingRule
+from ..modeling.pyramid import NAMES
 from ..modeling.refined_mask_head import RefinedMaskHead
 from ..modeling.upsampling import UpsampledMasks, upsample_masks
 from .mask_steps import MASK_HEAD_STEPS, mask_head_steps
@@ -176,7 +177,9 @@ class ImageTrace(Mapping[str, Tensor]):
     @torch.no_grad()
     def _semantic(self) -> Tensor:
         # Of an image without a masked query, the model does not compute it.
-        return self._mask_head.semantic(self["pyramid.res2"][None])[0]
+        levels = [f"pyramid.{name}" for name in NAMES]
+        maps = [self[level][None] for level in levels if level in self]
+        return self._mask_head.semantic(maps)[0]
 
     def _full_mask_logits(self) -> Tensor:
         size = self["image"].shape[-2:]

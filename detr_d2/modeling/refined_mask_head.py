@@ -12,13 +12,15 @@ from detectron2.config import configurable
 from torch import Tensor, nn
 
 from ..classes import panoptic_classes
+from ..errors import UserError
 from .criterion import SetCriterion, number_of_targets
 from .mask_head import MaskHeadSmallConv, MaskQueries
 from .matcher import Matches, Targets
 from .precision import at_least_float32
-from .pyramid import normalised_conv, points_of
-from .registries import MASK_HEAD_REGISTRY
+from .pyramid import points_of
+from .registries import MASK_HEAD_REGISTRY, TRANSFORMER_REGISTRY
 from .semantic import (
+    SemanticHead,
     classes_of,
     cross_entropy_of_shares,
     log_odds,
@@ -41,6 +43,7 @@ class RefinedMaskHead(MaskHeadSmallConv):
         num_classes: int,
         thing_classes: list[int],
         pyramid_channels: int,
+        num_levels: int,
         window_resolution: int,
         masks_end: bool,
         mask_stride: int,
@@ -53,6 +56,7 @@ class RefinedMaskHead(MaskHeadSmallConv):
             num_classes: C.
             thing_classes: contiguous.
             pyramid_channels: p.
+            num_levels: of the pyramid.
             window_resolution: R; a window has 2R x 2R logits, from features at R x R points.
             masks_end: the mask of a thing ends at its window.
             mask_stride: pixels of the network's input a logit at inference: 1, 2 or 4.
@@ -63,10 +67,7 @@ class RefinedMaskHead(MaskHeadSmallConv):
         super().__init__(**mask_head)
         self.masks_end, self.mask_stride = masks_end, mask_stride
         self.semantic_weight = semantic_weight
-        self.semantic = nn.Sequential(
-            normalised_conv(pyramid_channels, pyramid_channels),
-            nn.Conv2d(pyramid_channels, num_classes, 1),
-        )
+        self.semantic = SemanticHead(pyramid_channels, num_classes, num_levels)
         self.semantic_gain = nn.Parameter(torch.full((2,), semantic_gain))  # of stuff, of things
         self.window = WindowHead(self.d_model, pyramid_channels, window_resolution)
         is_thing = torch.zeros(num_classes, dtype=torch.bool)
@@ -76,11 +77,18 @@ class RefinedMaskHead(MaskHeadSmallConv):
     @classmethod
     def from_config(cls, cfg, backbone_shape):
         detr = cfg.MODEL.DETR
+        levels = TRANSFORMER_REGISTRY.get(detr.TRANSFORMER).pyramid_outputs
+        if not levels:
+            raise UserError(
+                f"MODEL.DETR.MASK_HEAD RefinedMaskHead needs a pyramid, and {detr.TRANSFORMER} has "
+                "none: set MODEL.DETR.TRANSFORMER RegionTransformer or ProposalTransformer."
+            )
         return {
             **super().from_config(cfg, backbone_shape),
             "num_classes": detr.NUM_CLASSES,
             "thing_classes": panoptic_classes(cfg).things,
             "pyramid_channels": detr.PYRAMID_CHANNELS,
+            "num_levels": len(levels),
             "window_resolution": detr.WINDOW_RESOLUTION,
             "masks_end": detr.MASKS_END_AT_WINDOWS,
             "mask_stride": detr.MASK_STRIDE,
@@ -157,7 +165,7 @@ class RefinedMaskHead(MaskHeadSmallConv):
     def parts(self, projected, maps, counts, features, queries: MaskQueries) -> "MaskParts":
         """What the masks are made of; the arguments are those of `forward`."""
         coarse = super().forward(projected, maps, counts, features, queries)
-        semantic = self.semantic(queries.decoded.levels.maps[-1])
+        semantic = self.semantic(queries.decoded.levels.maps)
         thing = queries.probabilities[:, self.is_thing].sum(1) > 0.5
         gain = self.semantic_gain[thing.long()]
         odds = log_odds(semantic)

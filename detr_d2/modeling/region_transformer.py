@@ -46,7 +46,7 @@ class RegionDecoded(Decoded):
 class RegionTransformer(Transformer):
     """`Transformer`, and the features of each query's box in every decoder layer."""
 
-    pyramid_outputs: tuple[str, ...] = ("res2",)  # what boxes are looked at in
+    pyramid_outputs = ("res2",)  # what boxes are looked at in
 
     @configurable
     def __init__(

@@ -2,10 +2,32 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .matcher import Targets
 from .precision import at_least_float32
+from .pyramid import normalised_conv
+
+
+class SemanticHead(nn.Module):
+    """Class logits of each cell of the finest level: one 3x3 convolution a level, added from the
+    top down, then a 1x1 one. Coarse levels see more around a cell (Panoptic FPN's branch for
+    stuff, Kirillov et al., arXiv:1901.02446, has more of them)."""
+
+    def __init__(self, channels: int, num_classes: int, num_levels: int):
+        super().__init__()
+        self.convs = nn.ModuleList(normalised_conv(channels, channels) for _ in range(num_levels))
+        self.classes = nn.Conv2d(channels, num_classes, 1)
+
+    def forward(self, maps: tuple[Tensor, ...]) -> Tensor:
+        """(B, p, h, w) each, the coarsest first -> (B, C, H/4, W/4)."""
+        coarser = None
+        for conv, level in zip(self.convs, maps):
+            x = conv(level)
+            if coarser is not None:
+                x = x + F.interpolate(coarser, size=x.shape[-2:], mode="nearest")
+            coarser = x
+        return self.classes(x)
 
 
 def log_odds(semantic: Tensor) -> Tensor:

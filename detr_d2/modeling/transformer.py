@@ -64,6 +64,8 @@ class Transformer(nn.Module):
 
     # The classes that have a query of their own, in the order of these queries.
     fixed_classes: tuple[int, ...] = ()
+    # The maps of a pyramid that are in what it gives, the coarsest first.
+    pyramid_outputs: tuple[str, ...] = ()
 
     @configurable
     def __init__(

@@ -70,6 +70,19 @@ def test_steps_are_those_of_adamw_on_clipped_gradients():
         torch.testing.assert_close(ours, theirs)
 
 
+def test_it_is_the_unscaled_gradient_that_is_clipped():
+    """Under mixed precision gradients arrive many times too large."""
+    steps = []
+    for scale in (1.0, 1024.0):
+        parameter = nn.Parameter(torch.ones(2))
+        optimizer = ClippedAdamW([parameter], max_norm=1.0, lr=0.1, eps=0.5)
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        scaler.scale((parameter * torch.tensor([0.3, 0.4])).sum()).backward()
+        scaler.step(optimizer)
+        steps.append(parameter.detach() - 1)
+    torch.testing.assert_close(*steps)
+
+
 def test_clipping_can_be_switched_off():
     cfg = config("SOLVER.CLIP_GRADIENTS.ENABLED", False)
     assert type(build_optimizer(cfg, small_model())) is torch.optim.AdamW

@@ -10,6 +10,7 @@ from detr_d2.modeling.criterion import number_of_targets
 from detr_d2.modeling.mask_head import MaskHeadSmallConv
 from detr_d2.modeling.matcher import Targets
 from detr_d2.modeling.semantic import (
+    SemanticHead,
     classes_of,
     cross_entropy_of_shares,
     log_odds,
@@ -332,7 +333,7 @@ def build_lively_model(build_model, randomise):
             for layer in model.bbox_embed.layers:
                 layer.weight.normal_(std=0.1)
             head = randomise(model.mask_head)
-            head.semantic[-1].weight.normal_()
+            head.semantic.classes.weight.normal_()
             head.window.out.weight.normal_(std=0.5)
             head.semantic_gain.copy_(torch.tensor([0.7, 1.3]))
             model.class_embed.bias[8] = -9.0  # no-object
@@ -346,6 +347,22 @@ def resized(x, size):
     return F.interpolate(x[None, None], size, mode="bilinear", align_corners=False)[0, 0]
 
 
+@pytest.mark.parametrize("sizes", [[(4, 6)], [(1, 2), (2, 3), (3, 5)]])
+def test_semantic_logits_are_added_from_the_top_down(randomise, sizes):
+    head = randomise(SemanticHead(8, 5, len(sizes))).double()
+    maps = [torch.randn(2, 8, *size).double() for size in sizes]
+    coarser = torch.zeros(2, 8, 1, 1).double()
+    for (conv, norm, _), level in zip(head.convs, maps):
+        plain = F.conv2d(F.pad(level, (1, 1, 1, 1)), conv.weight)
+        plain = F.group_norm(plain, 8, norm.weight, norm.bias).clamp(min=0)
+        (h, w), (ch, cw) = plain.shape[-2:], coarser.shape[-2:]
+        rows, columns = torch.arange(h) * ch // h, torch.arange(w) * cw // w
+        coarser = plain + coarser[:, :, rows][..., columns]
+    wanted = torch.einsum("ck,bkhw->bchw", head.classes.weight[:, :, 0, 0], coarser)
+    wanted = wanted + head.classes.bias[:, None, None]
+    torch.testing.assert_close(head(maps), wanted)
+
+
 class Retelling:
     """The masks of a batch, one query at a time."""
 
@@ -354,7 +371,7 @@ class Retelling:
         self.arguments = model._mask_arguments(encoded, queries)
         self.projected, self.maps, _, self.features, _ = self.arguments
         self.levels = encoded.decoded.levels
-        self.semantic = self.head.semantic(self.levels.maps[-1])
+        self.semantic = self.head.semantic(self.levels.maps)
         pairs = [(b, int(q)) for b, rows in enumerate(queries) for q in rows]
         self.images = [b for b, _ in pairs]
         self.sizes = [tuple(batch[b]["image"].shape[:0:-1]) for b in self.images]
