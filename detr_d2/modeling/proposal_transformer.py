@@ -19,7 +19,7 @@ from .dense_head import Cells, DenseHead, propose
 from .dense_targets import Assignment, assign, dense_losses
 from .linear import Linear
 from .matcher import Matches
-from .pyramid import NAMES
+from .pyramid import NAMES, Levels
 from .query_boxes import SMALLEST, corrected, jittered, sine_of_boxes
 from .region_transformer import RegionDecoded, RegionTransformer
 from .registries import TRANSFORMER_REGISTRY
@@ -52,6 +52,7 @@ class ProposalDecoded(RegionDecoded):
         assignment: of the dense head's cells, in training; else None.
         further: the queries beyond the first `num_queries`, in training; else None.
         num_queries: N without the further queries of training.
+        num_further_masks: so many of the latter are trained on a mask, of an image.
     """
 
     class_prior: Tensor
@@ -68,25 +69,17 @@ class ProposalDecoded(RegionDecoded):
     def with_further(self, matches: Matches) -> Matches:
         """See `Decoded.with_further`: also some of the further queries of each image."""
         further, batch = self.further, len(matches.counts)
-        some = _number_in_image(further.images, batch) < self.num_further_masks
-        images = torch.cat((matches.images, further.images[some]))
-        queries = torch.cat((matches.queries[-1], further.queries[some]))
-        targets = torch.cat((matches.targets[-1], further.targets[some]))
-        order = images.argsort(stable=True)
+        some = further.queries < self.num_queries + self.num_further_masks
+        pairs = torch.stack((further.images, further.queries, further.targets))[:, some]
+        matched = torch.stack((matches.images, matches.queries[-1], matches.targets[-1]))
+        pairs = torch.cat((matched, pairs), 1)
+        images, queries, targets = pairs[:, pairs[0].argsort(stable=True)]
         counts = images.bincount(minlength=batch).tolist()
-        columns = images[order], queries[order][None], targets[order][None]
-        return Matches(*columns, counts, matches.cost)
+        return Matches(images, queries[None], targets[None], counts, matches.cost)
 
     def of_images(self, images: slice) -> "ProposalDecoded":
         """The same for some images of the batch, but for what training alone reads."""
-        return replace(
-            self,
-            hs=self.hs[:, images],
-            memory=self.memory[images],
-            levels=self.levels.of_images(images),
-            references=self.references[:, images],
-            class_prior=self.class_prior[images],
-        )
+        return replace(super().of_images(images), class_prior=self.class_prior[images])
 
 
 @dataclass(frozen=True)
@@ -116,6 +109,9 @@ class ProposalTransformer(RegionTransformer):
     """DETR's transformer with proposed queries and features of their boxes."""
 
     pyramid_outputs = NAMES  # things of all sizes are proposed
+    # This begins as no DETR: nothing would be gained, and boxes are learned twice as fast without
+    # (docs/learning_fast.md).
+    regions_begin_at_zero = False
 
     @configurable
     def __init__(
@@ -150,10 +146,6 @@ class ProposalTransformer(RegionTransformer):
         self.dense_head = DenseHead(channels=pyramid_channels, num_things=len(thing_classes))
         self.content = nn.Sequential(nn.Linear(pyramid_channels, d), nn.LayerNorm(d))
         self.box_position = nn.Sequential(Linear(d, d), nn.ReLU(), Linear(d, d))
-        # This begins as no DETR: nothing is gained by regions that begin at zero, and without it
-        # boxes are learned twice as fast (docs/learning_fast.md).
-        for regions in self.regions:
-            regions.out.reset_parameters()
         # Which class each kind of query may not say.
         never = torch.full((self.num_learned + 1, num_classes + 1), _NEVER)
         never[:, -1] = 0
@@ -188,54 +180,46 @@ class ProposalTransformer(RegionTransformer):
         context: Context,
     ) -> ProposalDecoded:
         """As `Transformer.forward`; `query_embed` (S, d) is that of the stuff classes."""
-        tokens, positions, padding = self.as_tokens(projected, positions, padding_mask)
-        memory = self.encoder(tokens, positions, padding)
-        memory_map = memory.transpose(1, 2).unflatten(2, projected.shape[-2:])
-        levels = self.pyramid(memory_map, context.features, context.image)
-        cells = self.dense_head(levels, context.sizes)
-
+        seen = self.see(projected, padding_mask, positions, context)
+        cells = self.dense_head(seen.levels, context.sizes)
         chosen = propose(cells, self.num_proposals, self.nms_threshold)
-        queries = self.stuff_queries(cells).and_further(
-            self.queries_of(cells, chosen, context.sizes)
-        )
+        things = self.queries_of(cells, chosen, context.sizes)
+        queries = self.stuff_queries(cells).and_further(things)
         num_queries = queries.content.shape[1]
         assignment = further = mask = None
         if context.targets is not None:
-            assignment = assign(levels, context.targets, self.is_thing, context.sizes)
+            assignment = assign(seen.levels, context.targets, self.is_thing, context.sizes)
             more, further = self.further_queries(cells, assignment, context, num_queries)
             queries = queries.and_further(more)
-            mask = _sees_no_one(num_queries, queries.content.shape[1], memory.device)
+            mask = _sees_no_one(num_queries, queries.content.shape[1], projected.device)
 
-        target, boxes = queries.content, queries.boxes
-        outputs, references = [], []
-        keys = memory + positions
-        for layer, regions in zip(self.decoder.layers, self.regions):
-            place = self.places(query_embed, boxes)
-            # Those of stuff are anywhere in the image, and have no box to look at.
-            region = regions(levels, boxes[:, self.num_learned :], context.sizes)
-            region = F.pad(region, (0, 0, self.num_learned, 0))
-            target = layer(target, place, memory, keys, padding, region, mask)
-            outputs.append(self.decoder.norm(target))
-            references.append(boxes)
-            boxes = corrected(context.box_head(outputs[-1]), boxes).detach()
-        if not all_layers:
-            outputs, references = outputs[-1:], references[-1:]
+        start = (queries.content, queries.boxes)
+        hs, references = self.decode(seen, *start, query_embed, all_layers, context, mask)
         return ProposalDecoded(
-            torch.stack(outputs),
-            memory_map,
-            levels,
-            torch.stack(references),
-            queries.class_prior,
-            cells,
-            assignment,
-            further,
-            num_queries,
-            self.num_further_masks,
+            hs,
+            seen.memory_map,
+            seen.levels,
+            references,
+            class_prior=queries.class_prior,
+            cells=cells,
+            assignment=assignment,
+            further=further,
+            num_queries=num_queries,
+            num_further_masks=self.num_further_masks,
         )
 
     def read(self, logits: Tensor, deltas: Tensor, decoded: ProposalDecoded):
         """See `Transformer.read`."""
-        return logits + decoded.class_prior, corrected(deltas, decoded.references)
+        return logits + decoded.class_prior, self.boxes_of(deltas, decoded.references)
+
+    def boxes_of(self, deltas: Tensor, references: Tensor) -> Tensor:
+        """See `RegionTransformer.boxes_of`."""
+        return corrected(deltas, references)
+
+    def region(self, regions: nn.Module, levels: Levels, boxes: Tensor, sizes: Tensor) -> Tensor:
+        """See `RegionTransformer.region`; stuff may be anywhere, and has no box to look at."""
+        region = regions(levels, boxes[:, self.num_learned :], sizes)
+        return F.pad(region, (0, 0, self.num_learned, 0))
 
     def losses(
         self, logits: Tensor, boxes: Tensor, decoded: ProposalDecoded, context: Context, criterion
@@ -259,7 +243,7 @@ class ProposalTransformer(RegionTransformer):
         """They begin without content, with the whole image as their box."""
         batch, d = len(cells.boxes), self.content[-1].normalized_shape[0]
         content = cells.features.new_zeros(batch, self.num_learned, d)
-        boxes = content.new_tensor([0.5, 0.5, 1.0, 1.0]).expand(batch, self.num_learned, 4)
+        boxes = self.whole_image.expand(batch, self.num_learned, 4)
         return Queries(content, boxes, self.never[:-1].expand(batch, -1, -1))
 
     def queries_of(self, cells: Cells, chosen: Tensor, sizes: Tensor) -> Queries:
@@ -293,8 +277,10 @@ class ProposalTransformer(RegionTransformer):
         # A random order within each image, of which the first R are taken.
         shuffled = torch.randperm(len(assignment.images), device=device)
         order = shuffled[assignment.images[shuffled].argsort(stable=True)]
-        place = _number_in_image(assignment.images[order], batch)
-        order, place = order[place < number], place[place < number]
+        of_order = assignment.images[order]
+        counts = of_order.bincount(minlength=batch)
+        place = torch.arange(len(order), device=device) - (counts.cumsum(0) - counts)[of_order]
+        order, place = torch.stack((order, place))[:, place < number]
         images, targets = assignment.images[order], assignment.targets[order]
         chosen = torch.zeros(batch, number, dtype=torch.int64, device=device)
         chosen[images, place] = assignment.cells[order]
@@ -308,16 +294,10 @@ class ProposalTransformer(RegionTransformer):
         return queries, Pairs(images, num_queries + place, targets)
 
     def places(self, query_embed: Tensor, boxes: Tensor) -> Tensor:
-        """(B, N, d), what is added to queries as their position: stuff's is learned."""
+        """See `RegionTransformer.places`: that of stuff is learned, that of things their box."""
         stuff = query_embed.expand(len(boxes), -1, -1)
         things = sine_of_boxes(boxes[:, self.num_learned :], query_embed.shape[1])
         return torch.cat((stuff, self.box_position(things.to(query_embed.dtype))), 1)
-
-
-def _number_in_image(images: Tensor, batch: int) -> Tensor:
-    """(P,) int64, ascending -> (P,): 0, 1, 2, ... within each of the images."""
-    counts = images.bincount(minlength=batch)
-    return torch.arange(len(images), device=images.device) - (counts.cumsum(0) - counts)[images]
 
 
 def _sees_no_one(num_queries: int, total: int, device) -> Tensor:

@@ -6,7 +6,7 @@ the layer before has found, their places kept (as the box head of Faster R-CNN s
 added begins at zero, so that with the weights of a DETR the model begins as that DETR.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from detectron2.config import configurable
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from .linear import Linear
+from .precision import at_least_float32
 from .pyramid import FeaturePyramid, Levels
 from .registries import TRANSFORMER_REGISTRY
 from .transformer import Context, Decoded, Transformer
@@ -34,12 +35,29 @@ class RegionDecoded(Decoded):
     references: Tensor
 
     def of_images(self, images: slice) -> "RegionDecoded":
-        return RegionDecoded(
-            self.hs[:, images],
-            self.memory[images],
-            self.levels.of_images(images),
-            self.references[:, images],
+        return replace(
+            super().of_images(images),
+            levels=self.levels.of_images(images),
+            references=self.references[:, images],
         )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the decoder looks at.
+
+    Attributes:
+        memory: (B, hw, d), the encoded image, and keys: the same with its positions added.
+        padding: (B, hw) bool, True at padding; None where there is none.
+        memory_map: (B, d, h, w), the memory as a map.
+        levels: the pyramid.
+    """
+
+    memory: Tensor
+    keys: Tensor
+    padding: Tensor | None
+    memory_map: Tensor
+    levels: Levels
 
 
 @TRANSFORMER_REGISTRY.register()
@@ -47,6 +65,7 @@ class RegionTransformer(Transformer):
     """`Transformer`, and the features of each query's box in every decoder layer."""
 
     pyramid_outputs = ("res2",)  # what boxes are looked at in
+    regions_begin_at_zero = True
 
     @configurable
     def __init__(
@@ -70,9 +89,11 @@ class RegionTransformer(Transformer):
         self.regions = nn.ModuleList(
             RegionFeatures(region_resolution, pyramid_channels, d) for _ in self.decoder.layers
         )
-        for regions in self.regions:
-            nn.init.zeros_(regions.out.weight)
-            nn.init.zeros_(regions.out.bias)
+        if self.regions_begin_at_zero:
+            for regions in self.regions:
+                nn.init.zeros_(regions.out.weight)
+                nn.init.zeros_(regions.out.bias)
+        self.register_buffer("whole_image", torch.tensor([0.5, 0.5, 1.0, 1.0]), persistent=False)
 
     @classmethod
     def from_config(cls, cfg, backbone_shape):
@@ -93,26 +114,77 @@ class RegionTransformer(Transformer):
         context: Context,
     ) -> RegionDecoded:
         """See `Transformer.forward`."""
+        seen = self.see(projected, padding_mask, positions, context)
+        # Before the first layer nothing is known: it looks at the whole image.
+        boxes = self.whole_image.expand(len(projected), len(query_embed), 4)
+        content = torch.zeros_like(query_embed).expand(len(projected), -1, -1)
+        hs, references = self.decode(seen, content, boxes, query_embed, all_layers, context)
+        return RegionDecoded(hs, seen.memory_map, seen.levels, references)
+
+    def see(
+        self,
+        projected: Tensor,
+        padding_mask: Tensor | None,
+        positions: Tensor,
+        context: Context,
+    ) -> Seen:
+        """Encoder and pyramid."""
         tokens, positions, padding = self.as_tokens(projected, positions, padding_mask)
         memory = self.encoder(tokens, positions, padding)
         memory_map = memory.transpose(1, 2).unflatten(2, projected.shape[-2:])
         levels = self.pyramid(memory_map, context.features, context.image)
+        return Seen(memory, memory + positions, padding, memory_map, levels)
 
-        queries = query_embed.expand(len(tokens), -1, -1)
-        # Before the first layer nothing is known: it looks at the whole image.
-        boxes = projected.new_tensor([0.5, 0.5, 1.0, 1.0]).expand(*queries.shape[:2], 4)
-        target, keys = torch.zeros_like(queries), memory + positions
-        outputs, references = [], []
+    def decode(
+        self,
+        seen: Seen,
+        content: Tensor,
+        boxes: Tensor,
+        query_embed: Tensor,
+        all_layers: bool,
+        context: Context,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The decoder's layers, each of which looks where the one before has found its boxes.
+
+        Args:
+            content: (B, N, d), what the queries begin as.
+            boxes: (B, N, 4), where the first layer looks, relative (cx, cy, w, h).
+            mask: (N, N) bool, True where a query may not look at another.
+
+        Returns:
+            hs (L, B, N, d) and references (L, B, N, 4); L = 1 without `all_layers`.
+        """
+        target, outputs, references = content, [], []
         for layer, regions in zip(self.decoder.layers, self.regions):
-            region = regions(levels, boxes, context.sizes)
-            target = layer(target, queries, memory, keys, padding, region)
+            if outputs:
+                boxes = self.next_boxes(outputs[-1], boxes, context.box_head)
+            place = self.places(query_embed, boxes)
+            region = self.region(regions, seen.levels, boxes, context.sizes)
+            target = layer(target, place, seen.memory, seen.keys, seen.padding, region, mask)
             outputs.append(self.decoder.norm(target))
             references.append(boxes)
-            boxes = context.box_head(outputs[-1]).sigmoid().detach()
         kept = slice(None) if all_layers else slice(-1, None)
-        return RegionDecoded(
-            torch.stack(outputs[kept]), memory_map, levels, torch.stack(references[kept])
-        )
+        return torch.stack(outputs[kept]), torch.stack(references[kept])
+
+    @torch.no_grad()
+    def next_boxes(self, hs: Tensor, boxes: Tensor, box_head: nn.Module) -> Tensor:
+        """(B, N, d), (B, N, 4) -> (B, N, 4), what is found; in full precision, as the results."""
+        with torch.autocast(hs.device.type, enabled=False):
+            deltas = box_head(hs.to(boxes.dtype))
+        return self.boxes_of(at_least_float32(deltas), boxes)
+
+    def boxes_of(self, deltas: Tensor, references: Tensor) -> Tensor:
+        """(..., 4) outputs of the box layers and (..., 4) references -> boxes (..., 4)."""
+        return deltas.sigmoid()
+
+    def places(self, query_embed: Tensor, boxes: Tensor) -> Tensor:
+        """(N, d) and (B, N, 4) -> (B, N, d), what is added to queries as their position."""
+        return query_embed.expand(len(boxes), -1, -1)
+
+    def region(self, regions: nn.Module, levels: Levels, boxes: Tensor, sizes: Tensor) -> Tensor:
+        """(B, N, d), the features of the boxes of queries."""
+        return regions(levels, boxes, sizes)
 
 
 class RegionFeatures(nn.Module):

@@ -3,7 +3,7 @@
 Positions are added to queries and keys, never to values, in every attention of every layer.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from detectron2.config import configurable
@@ -47,7 +47,7 @@ class Decoded:
 
     def of_images(self, images: slice) -> "Decoded":
         """The same for some images of the batch."""
-        return Decoded(self.hs[:, images], self.memory[images])
+        return replace(self, hs=self.hs[:, images], memory=self.memory[images])
 
     def own(self, of_queries: Tensor) -> Tensor:
         """(L, B, N, ...) -> the same for the queries that are matched and give results: all."""
@@ -266,7 +266,7 @@ class TransformerDecoderLayer(_Layer):
         memory: Tensor,
         memory_keys: Tensor,
         padding: Tensor | None,
-        region: Tensor | float = 0.0,
+        region: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
         """(B, N, d) -> (B, N, d).
@@ -279,13 +279,13 @@ class TransformerDecoderLayer(_Layer):
         target = self.residual(
             target, self.norm1, lambda x: self.self_attention(x, queries, None, mask)
         )
-        target = self.residual(
-            target,
-            self.norm2,
-            lambda x: (
-                _attend(self.multihead_attn, x + queries, memory_keys, memory, padding) + region
-            ),
-        )
+
+        def look(x: Tensor) -> Tensor:
+            keys = x + queries
+            seen = _attend(self.multihead_attn, keys, memory_keys, memory, padding)
+            return seen if region is None else seen + region
+
+        target = self.residual(target, self.norm2, look)
         return self.residual(target, self.norm3, self.feed_forward)
 
 
