@@ -34,9 +34,11 @@ def _add_model(cfg: CfgNode) -> None:
 
     # The parts, by their names in the registries of detr_d2.modeling.
     detr.POSITION_ENCODING = "PositionEmbeddingSine"  # or PositionEmbeddingLearned
+    # Or ProposalTransformer, whose queries the image gives, for training from a backbone; or
+    # RegionTransformer, for going on from official weights (docs/learning_fast.md).
     detr.TRANSFORMER = "Transformer"
     detr.ATTENTION_MAP = "MHAttentionMap"
-    detr.MASK_HEAD = "MaskHeadSmallConv"
+    detr.MASK_HEAD = "MaskHeadSmallConv"  # or RefinedMaskHead, with either of these two
 
     # Transformer. [DETR 4 and A.4]
     detr.HIDDEN_DIM = 256  # d, channels
@@ -49,7 +51,8 @@ def _add_model(cfg: CfgNode) -> None:
 
 
 def _add_learning_fast(cfg: CfgNode) -> None:
-    """What TRANSFORMER ProposalTransformer and MASK_HEAD RefinedMaskHead have beside DETR's."""
+    """What the transformers with regions and proposals and `RefinedMaskHead` have beside DETR's;
+    docs/learning_fast.md."""
     detr = cfg.MODEL.DETR
     detr.PYRAMID_CHANNELS = 64  # p, of the pyramid's maps and of what reads them; a multiple of 8
     detr.REGION_RESOLUTION = 7  # points along a box's side, at which a decoder layer sees it

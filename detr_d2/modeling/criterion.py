@@ -11,6 +11,9 @@ from torch.utils.checkpoint import checkpoint
 from .boxes import generalized_iou
 from .matcher import HungarianMatcher, Matches, Targets
 
+# Where p is not yet near the truth, focal loss is about a tenth of cross-entropy.
+_CROSS_ENTROPY_FOR_FOCAL = 0.1
+
 
 def box_l1_loss(boxes: Tensor, target_boxes: Tensor) -> Tensor:
     """Sum of |box - box'|_1 over P pairs of relative boxes (P, 4). [DETR 3.1]"""
@@ -131,9 +134,9 @@ class SetCriterion(nn.Module):
         last = len(logits) - 1
         for layer in range(len(logits)):
             suffix = "" if layer == last else f"_{layer}"
-            boxed = matches.queries[layer] >= fixed
-            matched = boxes[layer, matches.images, matches.queries[layer]][boxed]
-            wanted = target_boxes[matches.targets[layer]][boxed]
+            pairs = matches.images[matches.boxed], matches.queries[layer, matches.boxed]
+            matched = boxes[layer][pairs]
+            wanted = target_boxes[matches.targets[layer, matches.boxed]]
             losses["loss_ce" + suffix] = self.class_weight * F.cross_entropy(
                 logits[layer, :, fixed:].flatten(0, 1),
                 target_classes[layer, :, fixed:].flatten(),
@@ -163,7 +166,7 @@ class SetCriterion(nn.Module):
             target_boxes: (P, 4).
         """
         layers = len(logits)
-        number = mean_over_processes(torch.tensor(float(len(labels)), device=logits.device))
+        number = mean_over_processes(logits.new_full((), len(labels)))
         labels, target_boxes = labels.repeat(layers), target_boxes.repeat(layers, 1)
         boxes = boxes.flatten(0, 1)
         cross_entropy = F.cross_entropy(logits.flatten(0, 1), labels, reduction="sum")
@@ -205,24 +208,20 @@ class SetCriterion(nn.Module):
             "loss_dice": self.dice_weight * dice / num_masks,
         }
 
-    def mask_losses_at(self, logits: Tensor, masks: Tensor, window: bool) -> dict[str, Tensor]:
-        """Sums over K masks at the resolution of their logits.
+    def small_mask_losses(self, logits: Tensor, masks: Tensor) -> dict[str, Tensor]:
+        """Sums over K masks at the resolution of their logits, (K, h, w) each; masks of 0 and 1."""
+        focal = focal_loss(logits, masks, self.focal_alpha, self.focal_gamma)
+        return self._weighted(focal, dice_loss(logits, masks))
 
-        Args:
-            logits: (K, h, w).
-            masks: (K, h, w) of 0 and 1.
-            window: the mask of a thing in its window, about half of it; focal loss, which is for
-                small parts of large images, is cross-entropy then.
-        """
-        if window:
-            pixels = F.binary_cross_entropy_with_logits(logits, masks, reduction="none")
-            pixels = pixels.flatten(1).mean(1).sum() * 0.1
-        else:
-            pixels = focal_loss(logits, masks, self.focal_alpha, self.focal_gamma)
-        return {
-            "loss_mask": self.mask_weight * pixels,
-            "loss_dice": self.dice_weight * dice_loss(logits, masks),
-        }
+    def window_mask_losses(self, logits: Tensor, masks: Tensor) -> dict[str, Tensor]:
+        """The same for masks of things in their windows. A thing is about half of its window:
+        focal loss, which is for small parts of large images, is plain cross-entropy here."""
+        pixels = F.binary_cross_entropy_with_logits(logits, masks, reduction="none")
+        pixels = _CROSS_ENTROPY_FOR_FOCAL * pixels.flatten(1).mean(1).sum()
+        return self._weighted(pixels, dice_loss(logits, masks))
+
+    def _weighted(self, pixels: Tensor, dice: Tensor) -> dict[str, Tensor]:
+        return {"loss_mask": self.mask_weight * pixels, "loss_dice": self.dice_weight * dice}
 
     def _mask_losses_of_one(self, logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """(1, H/4, W/4) logits and (H, W) bool -> focal and dice loss."""
@@ -280,7 +279,8 @@ def number_of_targets(
         but_not: classes whose segments do not count.
     """
     labels = torch.cat([t.labels for t in targets])
-    number = (~torch.isin(labels, torch.tensor(but_not, device=labels.device))).sum()
+    others = torch.tensor(but_not, dtype=labels.dtype, device=labels.device)
+    number = (~torch.isin(labels, others)).sum()
     return mean_over_processes(number.to(device, torch.float32))
 
 

@@ -6,12 +6,15 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_convert, generalized_box_iou_loss, sigmoid_focal_loss
 
+from .criterion import mean_over_processes
 from .dense_head import Cells
 from .matcher import Targets
 from .pyramid import Levels
 
 _NEAR = 1.5  # strides from a thing's centre, within which cells are its own [FCOS]
 _SMALLEST, _LARGEST = 2, 8  # strides, the size of the things that a level is for
+_ALPHA, _GAMMA = 0.25, 2.0  # of focal loss [Lin et al., arXiv:1708.02002]
+_WEIGHT = 2.0  # of both losses
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,8 @@ class Assignment:
 @torch.no_grad()
 def assign(levels: Levels, targets: list[Targets], is_thing: Tensor, sizes: Tensor) -> Assignment:
     """A thing's cells are those within 1.5 strides of its centre and inside of its box, on the
-    level for its size; at least the nearest one. A cell that several claim is the smallest one's.
+    levels for its size, one or two; at least the nearest one. A cell that several claim is the
+    smallest one's.
 
     Args:
         is_thing: (C,) bool.
@@ -81,13 +85,13 @@ def dense_losses(
     boxes = torch.cat([t.boxes for t in targets])[assignment.targets]
     wanted = torch.zeros_like(cells.logits)
     wanted[assignment.images, assignment.cells, number_of_thing[labels]] = 1
-    positives = max(1, len(labels))
-    focal = sigmoid_focal_loss(cells.logits, wanted, alpha=0.25, gamma=2.0)
+    positives = mean_over_processes(cells.logits.new_full((), len(labels)))
+    focal = sigmoid_focal_loss(cells.logits, wanted, alpha=_ALPHA, gamma=_GAMMA)
     found = cells.boxes[assignment.images, assignment.cells]
     boxes = box_convert(boxes.to(found.dtype), "cxcywh", "xyxy")
     boxes = boxes * sizes[assignment.images].repeat(1, 2)
     giou = generalized_box_iou_loss(found, boxes, reduction="sum")
     return {
-        "loss_dense_class": 2 * (focal * cells.inside[..., None]).sum() / positives,
-        "loss_dense_giou": 2 * giou / positives,
+        "loss_dense_class": _WEIGHT * (focal * cells.inside[..., None]).sum() / positives,
+        "loss_dense_giou": _WEIGHT * giou / positives,
     }

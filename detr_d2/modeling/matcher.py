@@ -31,12 +31,14 @@ class Targets:
 
 @dataclass(frozen=True)
 class Matches:
-    """P pairs of queries and segments for each of L decoder layers, P = sum of min(N, T_b).
+    """P pairs of queries and segments for each of L decoder layers: of image b min(N, T_b), or
+    fewer where classes have queries of their own.
 
     Attributes:
         images: (P,) int64, ascending: in which image of the batch the pair is.
         queries: (L, P) int64, which of the image's N queries.
         targets: (L, P) int64, which segment, counted through the whole batch.
+        boxed: (P',) int64, the pairs whose boxes are trained: of queries that are no class's own.
         counts: pairs of each of the B images.
         cost: mean cost of the last layer's pairs; 0 where there are none.
     """
@@ -44,6 +46,7 @@ class Matches:
     images: Tensor
     queries: Tensor
     targets: Tensor
+    boxed: Tensor
     counts: list[int]
     cost: float
 
@@ -109,18 +112,16 @@ class HungarianMatcher:
         Raises:
             FloatingPointError: where predictions or targets are not finite.
         """
+        labels = torch.cat([t.labels for t in targets])
         cost = matching_cost(
             logits.flatten(0, 2),
             boxes.flatten(0, 2),
-            torch.cat([t.labels for t in targets]),
+            labels,
             torch.cat([t.boxes for t in targets]),
             **self.costs,
         )
         cost = cost.view(*logits.shape[:3], -1)
-        if self.fixed_classes:
-            cost[:, :, self._forbidden(torch.cat([t.labels for t in targets]), logits.shape[2])] = (
-                _FORBIDDEN
-            )
+        cost = cost.masked_fill(self._forbidden(labels, logits.shape[2]), _FORBIDDEN)
         # Finite where the predictions are. An image without segments has no cost to tell by.
         witness = logits.sum(-1, keepdim=True) + boxes.sum(-1, keepdim=True)
         # All layers and images travel to the CPU together: the device is waited for once.
@@ -136,18 +137,20 @@ class HungarianMatcher:
         counts = np.bincount(images, minlength=len(sizes)).tolist()
         of_last = cost[-1].numpy()[images, queries[-1], columns[-1]]
 
+        # The queries with a class of their own have the same pairs in all layers.
+        boxed = np.flatnonzero(queries[-1] >= len(self.fixed_classes))
+        mean_cost = float(of_last.mean()) if len(of_last) else 0.0
         images, queries, columns = (
             torch.from_numpy(np.concatenate((images[None], queries, columns)))
             .to(logits.device)
             .split((1, len(cost), len(cost)))
         )
-        return Matches(
-            images[0], queries, columns, counts, float(of_last.mean()) if len(of_last) else 0.0
-        )
+        boxed = torch.from_numpy(boxed).to(logits.device)
+        return Matches(images[0], queries, columns, boxed, counts, mean_cost)
 
     def _forbidden(self, labels: Tensor, num_queries: int) -> Tensor:
         """(N, sum of T_b) bool, True where a fixed class keeps a query and a segment apart."""
-        fixed = torch.tensor(self.fixed_classes, device=labels.device)
+        fixed = torch.tensor(self.fixed_classes, dtype=labels.dtype, device=labels.device)
         own = fixed[:, None] == labels
         others = own.any(0).expand(num_queries - len(fixed), -1)
         return torch.cat((~own, others))

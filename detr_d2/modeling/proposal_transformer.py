@@ -75,7 +75,9 @@ class ProposalDecoded(RegionDecoded):
         pairs = torch.cat((matched, pairs), 1)
         images, queries, targets = pairs[:, pairs[0].argsort(stable=True)]
         counts = images.bincount(minlength=batch).tolist()
-        return Matches(images, queries[None], targets[None], counts, matches.cost)
+        return replace(
+            matches, images=images, queries=queries[None], targets=targets[None], counts=counts
+        )
 
     def of_images(self, images: slice) -> "ProposalDecoded":
         """The same for some images of the batch, but for what training alone reads."""

@@ -51,10 +51,12 @@ class Levels:
     @cached_property
     def stride_of_cell(self) -> Tensor:
         """(A,), pixels."""
-        sides = [
-            m.new_full((m.shape[-2] * m.shape[-1],), s) for m, s in zip(self.maps, self.strides)
-        ]
-        return torch.cat(sides)
+        return torch.cat(
+            [
+                torch.full(m[0, 0].shape, stride, device=m.device, dtype=_dtype(m)).flatten()
+                for m, stride in zip(self.maps, self.strides)
+            ]
+        )
 
     def regions(self, boxes: Tensor, images: Tensor, resolution: int) -> Tensor:
         """The finest map at R x R points of each box, bilinear; beyond the map, its border.
@@ -115,10 +117,16 @@ def _between(places: Tensor, length: int) -> tuple[Tensor, Tensor, Tensor]:
     return before, (before + 1).clamp(max=length - 1), places - before
 
 
+def _dtype(level: Tensor) -> torch.dtype:
+    """Of places: in half precision, a pixel of 1000 is one of several."""
+    return torch.promote_types(level.dtype, torch.float32)
+
+
 def _centres(level: Tensor, stride: int) -> Tensor:
-    h, w = level.shape[-2:]
-    x = (torch.arange(w, device=level.device, dtype=level.dtype) + 0.5) * stride
-    y = (torch.arange(h, device=level.device, dtype=level.dtype) + 0.5) * stride
+    y, x = (
+        (torch.arange(length, device=level.device, dtype=_dtype(level)) + 0.5) * stride
+        for length in level.shape[-2:]
+    )
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1).flatten(0, 1)
 
 

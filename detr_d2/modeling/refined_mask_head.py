@@ -77,7 +77,7 @@ class RefinedMaskHead(MaskHeadSmallConv):
     @classmethod
     def from_config(cls, cfg, backbone_shape):
         detr = cfg.MODEL.DETR
-        levels = TRANSFORMER_REGISTRY.get(detr.TRANSFORMER).pyramid_outputs
+        levels = getattr(TRANSFORMER_REGISTRY.get(detr.TRANSFORMER), "pyramid_outputs", ())
         if not levels:
             raise UserError(
                 f"MODEL.DETR.MASK_HEAD RefinedMaskHead needs a pyramid, and {detr.TRANSFORMER} has "
@@ -142,7 +142,7 @@ class RefinedMaskHead(MaskHeadSmallConv):
         wanted = (wanted == numbers[things, None]).view_as(masks.window_logits)
         logits = sample(masks.coarse[things], masks.windows, masks.window_logits.shape[-1], size)
         logits = at_least_float32(logits + masks.window_logits)
-        parts = [criterion.mask_losses_at(logits, wanted.to(logits.dtype), window=True)]
+        parts = [criterion.window_mask_losses(logits, wanted.to(logits.dtype))]
 
         h, w = masks.coarse.shape[-2:]
         y, x = (
@@ -152,14 +152,14 @@ class RefinedMaskHead(MaskHeadSmallConv):
         small = maps[:, y[:, None], x]
         wanted = small[queries.images[stuff]] == numbers[stuff, None, None]
         logits = at_least_float32(masks.coarse[stuff])
-        parts.append(criterion.mask_losses_at(logits, wanted.to(logits.dtype), window=False))
+        parts.append(criterion.small_mask_losses(logits, wanted.to(logits.dtype)))
 
+        # Segments, not pairs: the further masks of training count in full, beside the matched.
         number = number_of_targets(targets, maps.device)
         losses = {name: (parts[0][name] + parts[1][name]) / number for name in parts[0]}
-        losses["loss_semantic"] = self.semantic_weight * cross_entropy_of_shares(
-            at_least_float32(masks.semantic),
-            shares_of_classes(classes_of(maps, targets), masks.semantic),
-        )
+        semantic = at_least_float32(masks.semantic)
+        shares = shares_of_classes(classes_of(maps, targets), semantic)
+        losses["loss_semantic"] = self.semantic_weight * cross_entropy_of_shares(semantic, shares)
         return losses
 
     def parts(self, projected, maps, counts, features, queries: MaskQueries) -> "MaskParts":

@@ -23,6 +23,11 @@ Modules with the methods of `detr_d2.modeling.transformer.Transformer`, the offi
 * `num_learned`: how many query embeddings the model learns for it.
 * `fixed_classes`: the classes that have a query of their own, the first ones; the matcher leaves
   them together.
+* `pyramid_outputs`, of the class: the maps of `decoded.levels`, a `Levels`, by the backbone's
+  names, the coarsest first; () where there are none. `RefinedMaskHead` needs some.
+
+A `Decoded` says with `own` which queries are matched and give results, with `with_further` which
+pairs are trained on masks, and gives with `of_images` the same for some images.
 """
 
 ATTENTION_MAP_REGISTRY = Registry("ATTENTION_MAP")

@@ -21,12 +21,9 @@ class SemanticHead(nn.Module):
 
     def forward(self, maps: tuple[Tensor, ...]) -> Tensor:
         """(B, p, h, w) each, the coarsest first -> (B, C, H/4, W/4)."""
-        coarser = None
-        for conv, level in zip(self.convs, maps):
-            x = conv(level)
-            if coarser is not None:
-                x = x + F.interpolate(coarser, size=x.shape[-2:], mode="nearest")
-            coarser = x
+        x, *finer = (conv(level) for conv, level in zip(self.convs, maps))
+        for y in finer:
+            x = y + F.interpolate(x, size=y.shape[-2:], mode="nearest")
         return self.classes(x)
 
 
@@ -66,9 +63,11 @@ def shares_of_classes(classes: Tensor, cells: Tensor) -> Tensor:
     row = (2 * torch.arange(height, device=device) + 1) * h // (2 * height)
     column = (2 * torch.arange(width, device=device) + 1) * w // (2 * width)
     first = (torch.arange(batch, device=device)[:, None, None] * h + row[:, None]) * w + column
-    places = (first * number + classes)[classes >= 0]
-    counts = places.bincount(minlength=batch * h * w * number)
-    return counts.view(batch, h, w, number).to(cells.dtype)
+    # VOID has a place of its own, so that none has to be looked for.
+    places = (first * (number + 1) + classes.where(classes >= 0, number)).flatten()
+    counts = torch.zeros(batch * h * w * (number + 1), device=device)
+    counts.index_add_(0, places, counts.new_ones(1).expand(len(places)))
+    return counts.view(batch, h, w, number + 1)[..., :number].to(cells.dtype)
 
 
 def cross_entropy_of_shares(logits: Tensor, shares: Tensor) -> Tensor:

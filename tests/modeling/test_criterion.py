@@ -89,6 +89,7 @@ def by_hand():
         images=torch.tensor([0, 0, 1]),
         queries=torch.tensor([[0, 1, 1], [0, 1, 1]]),
         targets=torch.tensor([[0, 1, 2], [1, 0, 2]]),
+        boxed=torch.arange(3),
         counts=[2, 1],
         cost=0.25,
     )

@@ -234,7 +234,12 @@ def test_class_losses_are_those_of_a_plain_loop(criterion, labels, layers):
     for layer in range(layers):
         suffix = "" if layer == layers - 1 else f"_{layer}"
         of_layer = Matches(
-            matches.images, matches.queries[layer, None], matches.targets[layer, None], [], 0.0
+            matches.images,
+            matches.queries[layer, None],
+            matches.targets[layer, None],
+            matches.boxed,
+            [],
+            0.0,
         )
         wanted = set_losses_by_loop(logits[layer], boxes[layer], targets, of_layer)
         for name in ("loss_ce", "loss_ce_fixed"):
@@ -247,7 +252,12 @@ def test_box_losses_are_those_of_a_plain_loop(criterion, labels):
     logits, boxes, targets, matches, losses = losses_of(criterion, labels)
     for layer, suffix in enumerate(("_0", "_1", "")):
         of_layer = Matches(
-            matches.images, matches.queries[layer, None], matches.targets[layer, None], [], 0.0
+            matches.images,
+            matches.queries[layer, None],
+            matches.targets[layer, None],
+            matches.boxed,
+            [],
+            0.0,
         )
         wanted = set_losses_by_loop(logits[layer], boxes[layer], targets, of_layer)
         for name in ("loss_bbox", "loss_giou"):
@@ -301,7 +311,7 @@ def test_pair_losses_are_those_of_a_plain_loop(criterion, layers, number):
 def test_mask_losses_in_a_window_are_cross_entropy_and_dice(criterion, number):
     logits = 2 * torch.randn(number, 5, 5).double()
     masks = torch.randint(2, (number, 5, 5)).double()
-    losses = criterion.mask_losses_at(logits, masks, window=True)
+    losses = criterion.window_mask_losses(logits, masks)
     wanted = sum(F.softplus(x * (1 - 2 * m)).mean().item() for x, m in zip(logits, masks))
     wanted *= 0.7 * CROSS_ENTROPY_IN_A_WINDOW
     assert losses["loss_mask"].item() == pytest.approx(wanted, rel=1e-12)
@@ -313,7 +323,7 @@ def test_mask_losses_in_a_window_are_cross_entropy_and_dice(criterion, number):
 def test_mask_losses_of_the_whole_image_are_focal_and_dice(criterion, number):
     logits = 2 * torch.randn(number, 3, 4).double()
     masks = torch.randint(2, (number, 3, 4)).double()
-    losses = criterion.mask_losses_at(logits, masks, window=False)
+    losses = criterion.small_mask_losses(logits, masks)
     focal = 0.7 * focal_loss(logits, masks, 0.25, 2.0).item()
     dice = 0.3 * dice_loss(logits, masks).item()
     assert losses["loss_mask"].item() == pytest.approx(focal, rel=1e-12)

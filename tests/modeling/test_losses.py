@@ -178,6 +178,7 @@ def test_target_masks_by_hand():
         images=torch.tensor([0, 0, 2, 2]),
         queries=torch.zeros(2, 4, dtype=torch.int64),
         targets=torch.tensor([[0, 1, 2, 3], [1, 0, 4, 3]]),
+        boxed=torch.arange(4),
         counts=[2, 0, 2],
         cost=0.0,
     )

@@ -577,7 +577,9 @@ def mask_losses_by_loop(retelling, targets, matches, criterion, padded_size):
                 for n, side in zip(logits.shape, padded_size)
             )
         wanted = doubles([[[is_mine(p, q) for p in x] for q in y]])
-        of_one = criterion.mask_losses_at(logits[None], wanted, window=retelling.is_thing[k])
+        in_window = retelling.is_thing[k]
+        losses_at = criterion.window_mask_losses if in_window else criterion.small_mask_losses
+        of_one = losses_at(logits[None], wanted)
         for name in total:
             total[name] = total[name] + of_one[name]
     number = number_of_targets(targets, logits.device)

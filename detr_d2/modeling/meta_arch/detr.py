@@ -178,6 +178,8 @@ class DETR(nn.Module):
             all_layers: see `Transformer.forward`.
             targets: in training.
         """
+        # Before the backbone, so that a GPU has work while this is copied to it.
+        sizes = self.pixel_mean.new_tensor([(w, h) for h, w in images.image_sizes])
         features = self.backbone(images.tensor)
         res5 = features["res5"]
         mask = padding_mask_of(images.image_sizes, images.tensor.shape[-2:], self.device)
@@ -187,7 +189,6 @@ class DETR(nn.Module):
             everywhere if mask is None else mask, self.query_embed.weight.dtype
         )
         projected = self.input_proj(res5)
-        sizes = self.pixel_mean.new_tensor([(w, h) for h, w in images.image_sizes])
         context = Context(images.tensor, features, sizes, self.bbox_embed, targets)
         decoded = self.transformer(
             projected, mask, self.query_embed.weight, positions, all_layers, context
