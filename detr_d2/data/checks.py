@@ -1,6 +1,7 @@
 """Checks before the first iteration, of what would otherwise stop training in the middle."""
 
 import logging
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 
 from tqdm import tqdm
@@ -56,9 +57,22 @@ def check_listed_size(dataset_dict: dict, size: tuple[int, int]) -> None:
         )
 
 
-def warn_of_too_few_queries(dataset_dicts: list[dict], num_queries: int) -> None:
-    """Say, with counts, that some images have more segments than the model can find."""
-    counts = [len(d.get("segments_info", d.get("annotations", ()))) for d in dataset_dicts]
+def warn_of_too_few_queries(
+    dataset_dicts: list[dict], num_queries: int, fixed_classes: Collection[int] = ()
+) -> None:
+    """Say, with counts, that some images have more segments than the model can find.
+
+    Args:
+        num_queries: of the model, those of `fixed_classes` not counted.
+        fixed_classes: contiguous classes that have queries of their own.
+    """
+    counts = [
+        sum(
+            segment.get("category_id") not in fixed_classes
+            for segment in d.get("segments_info", d.get("annotations", ()))
+        )
+        for d in dataset_dicts
+    ]
     above = [count for count in counts if count > num_queries]
     if above:
         logger.warning(

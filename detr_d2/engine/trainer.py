@@ -23,6 +23,7 @@ from ..data.augmentation import build_augmentations
 from ..data.checks import check_dataset, warn_of_too_few_queries
 from ..data.coco import require_coco
 from ..evaluation import build_evaluator
+from ..modeling import TRANSFORMER_REGISTRY
 from .defaults import check_device
 from .mixed_precision import MixedPrecisionTrainer
 from .optimizer import build_optimizer
@@ -71,7 +72,9 @@ class Trainer(DefaultTrainer):
         if start_iter == 0:  # otherwise it was done when the trainer was made
             _check_on_main_process(dataset, cfg.DATASETS.TRAIN)
             if comm.is_main_process() and not is_panoptic_fpn(cfg):
-                warn_of_too_few_queries(dataset, cfg.MODEL.DETR.NUM_OBJECT_QUERIES)
+                detr = cfg.MODEL.DETR
+                fixed = TRANSFORMER_REGISTRY.get(detr.TRANSFORMER).fixed_classes_of(cfg)
+                warn_of_too_few_queries(dataset, detr.NUM_OBJECT_QUERIES, fixed)
         if "pan_seg_file_name" in dataset[0]:
             fpn = is_panoptic_fpn(cfg)
             mapper = PanopticFPNDatasetMapper(cfg) if fpn else PanopticDatasetMapper(cfg)

@@ -79,7 +79,7 @@ def draw_learning(
     loss.set_title("total loss")
     for axes in (quality, loss):
         axes.set_xlabel("minutes of training")
-        axes.set_xlim(0, minutes[-1] * iterations / done[-1] or 1)
+        axes.set_xlim(0, minutes[-1] * iterations / max(done[-1], 1) or 1)
         axes.grid(alpha=0.3)
     return figure
 
@@ -96,8 +96,12 @@ def _draw_quality(axes: Axes, found: list[Evaluation], compared: tuple[str, floa
         name, value = compared
         axes.axhline(value, color="gray", linestyle="--", linewidth=1)
         axes.annotate(
-            *(f"{name}: {value:.1f}", (0, value)),
-            **{"xytext": (4, 3), "textcoords": "offset points", "color": "gray", "fontsize": 9},
+            f"{name}: {value:.1f}",
+            (0, value),
+            xytext=(4, 3),
+            textcoords="offset points",
+            color="gray",
+            fontsize=9,
         )
     axes.set_title("panoptic quality of held-out images, %")
     axes.set_ylim(0, 100)
@@ -110,7 +114,12 @@ def _label_ends(axes: Axes, last: Evaluation) -> None:
     for value, label, color in sorted(end for end in ends if not np.isnan(end[0])):
         height = max(value, height + _LEAST_APART)
         axes.annotate(
-            *(f"{label} {value:.1f}", (last.minutes, height)),
-            **{"xytext": (7, 0), "textcoords": "offset points", "va": "center"},
-            **{"color": color, "fontsize": 9, "annotation_clip": False},
+            f"{label} {value:.1f}",
+            (last.minutes, height),
+            xytext=(7, 0),
+            textcoords="offset points",
+            va="center",
+            color=color,
+            fontsize=9,
+            annotation_clip=False,
         )

@@ -60,7 +60,8 @@ def stages_of(folder: Path, count: int) -> list[Stage]:
         for path in folder.glob("model_*.pth")
         if (match := re.fullmatch(r"model_(\d+)\.pth", path.name))
     }
-    if (final := folder / "model_final.pth").is_file():
+    final = folder / "model_final.pth"
+    if final.is_file() and "total_loss" in curves:
         found[curves["total_loss"][-1][0] + 1] = final
     if not found:
         raise UserError(f"{folder} has no checkpoint, model_*.pth: give a training's OUTPUT_DIR.")

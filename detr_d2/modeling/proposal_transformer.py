@@ -161,6 +161,11 @@ class ProposalTransformer(RegionTransformer):
         self.register_buffer("number_of_thing", is_thing.cumsum(0) - 1, persistent=False)
 
     @classmethod
+    def fixed_classes_of(cls, cfg) -> tuple[int, ...]:
+        """See `Transformer.fixed_classes_of`: stuff."""
+        return tuple(things_and_stuff(cfg).stuff)
+
+    @classmethod
     def from_config(cls, cfg, backbone_shape):
         detr, classes = cfg.MODEL.DETR, things_and_stuff(cfg)
         return {

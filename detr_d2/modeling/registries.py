@@ -22,7 +22,7 @@ Modules with the methods of `detr_d2.modeling.transformer.Transformer`, the offi
   queries, by name.
 * `num_learned`: how many query embeddings the model learns for it.
 * `fixed_classes`: the classes that have a query of their own, the first ones; the matcher leaves
-  them together.
+  them together. `fixed_classes_of(cfg)`, of the class, tells them before a model is built.
 * `pyramid_outputs`, of the class: the maps of `decoded.levels`, a `Levels`, by the backbone's
   names, the coarsest first; () where there are none. `RefinedMaskHead` needs some.
 

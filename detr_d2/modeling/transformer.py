@@ -106,6 +106,11 @@ class Transformer(nn.Module):
                 nn.init.xavier_uniform_(parameter)
 
     @classmethod
+    def fixed_classes_of(cls, cfg) -> tuple[int, ...]:
+        """What `fixed_classes` of a model that is built from `cfg` are."""
+        return ()
+
+    @classmethod
     def from_config(cls, cfg, backbone_shape):
         detr = cfg.MODEL.DETR
         return {

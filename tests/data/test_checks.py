@@ -69,3 +69,11 @@ def test_segments_that_no_query_is_left_for_are_counted(caplog):
 def test_nothing_is_said_where_there_are_queries_enough(caplog):
     warn_of_too_few_queries(images_with(3, 5), 5)
     assert caplog.messages == []
+
+
+def test_segments_of_classes_with_queries_of_their_own_do_not_count(caplog):
+    segments = [{"category_id": label} for label in (0, 0, 1, 7, 8)]
+    warn_of_too_few_queries([{"segments_info": segments}], 3, fixed_classes=(7, 8))
+    assert caplog.messages == []
+    warn_of_too_few_queries([{"segments_info": segments}], 2, fixed_classes=(7, 8))
+    assert "1 of 1 images have more segments than the 2 queries, up to 3" in caplog.messages[0]
