@@ -125,42 +125,42 @@ class RefinedMaskHead(MaskHeadSmallConv):
         targets: list[Targets],
         matches: Matches,
         criterion: SetCriterion,
-        size,
+        size: tuple[int, int],
     ) -> dict[str, Tensor]:
         """See `MaskHeadSmallConv.losses`. Masks of things are compared in their windows, those of
-        stuff at H/4, and the semantic map at the image's size."""
+        stuff, and the semantic map, at H/4."""
         masks = self.parts(*arguments)
-        queries: MaskQueries = arguments[-1]
         maps = pad_segment_maps(targets, size)
+        # Which pixels are a pair's: the image's own number of the segment, t + 1.
         starts = torch.tensor([0] + [len(t.labels) for t in targets]).cumsum(0).to(maps.device)
-        # t + 1, as it is in the segment map of its image.
         numbers = matches.targets[-1] - starts[matches.images] + 1
-
-        things, stuff = masks.things, masks.stuff
-        points = points_of(masks.windows, masks.window_logits.shape[-1])
-        wanted = nearest(maps, queries.images[things], points)
-        wanted = (wanted == numbers[things, None]).view_as(masks.window_logits)
-        logits = sample(masks.coarse[things], masks.windows, masks.window_logits.shape[-1], size)
-        logits = at_least_float32(logits + masks.window_logits)
-        parts = [criterion.window_mask_losses(logits, wanted.to(logits.dtype))]
-
-        h, w = masks.coarse.shape[-2:]
-        y, x = (
-            ((torch.arange(n, device=maps.device) + 0.5) * (side / n)).long()
-            for n, side in zip((h, w), size)
-        )
-        small = maps[:, y[:, None], x]
-        wanted = small[queries.images[stuff]] == numbers[stuff, None, None]
-        logits = at_least_float32(masks.coarse[stuff])
-        parts.append(criterion.small_mask_losses(logits, wanted.to(logits.dtype)))
-
+        of_things = self._window_losses(masks, maps, matches.images, numbers, criterion)
+        of_stuff = self._stuff_losses(masks, maps, matches.images, numbers, criterion)
         # Segments, not pairs: the further masks of training count in full, beside the matched.
         number = number_of_targets(targets, maps.device)
-        losses = {name: (parts[0][name] + parts[1][name]) / number for name in parts[0]}
+        losses = {name: (of_things[name] + of_stuff[name]) / number for name in of_things}
         semantic = at_least_float32(masks.semantic)
         shares = shares_of_classes(classes_of(maps, targets), semantic)
         losses["loss_semantic"] = self.semantic_weight * cross_entropy_of_shares(semantic, shares)
         return losses
+
+    def _window_losses(self, masks: "MaskParts", maps, images, numbers, criterion):
+        things, resolution = masks.things, masks.window_logits.shape[-1]
+        points = points_of(masks.windows, resolution)
+        wanted = nearest(maps, images[things], points) == numbers[things, None]
+        logits = sample(masks.coarse[things], masks.windows, resolution, maps.shape[-2:])
+        logits = logits + at_least_float32(masks.window_logits)
+        return criterion.window_mask_losses(logits, wanted.view_as(logits).to(logits.dtype))
+
+    def _stuff_losses(self, masks: "MaskParts", maps, images, numbers, criterion):
+        stuff = masks.stuff
+        y, x = (
+            ((torch.arange(n, device=maps.device) + 0.5) * (side / n)).long()
+            for n, side in zip(masks.coarse.shape[-2:], maps.shape[-2:])
+        )
+        wanted = maps[:, y[:, None], x][images[stuff]] == numbers[stuff, None, None]
+        logits = at_least_float32(masks.coarse[stuff])
+        return criterion.small_mask_losses(logits, wanted.to(logits.dtype))
 
     def parts(self, projected, maps, counts, features, queries: MaskQueries) -> "MaskParts":
         """What the masks are made of; the arguments are those of `forward`."""

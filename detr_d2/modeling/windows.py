@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import box_convert
 
+from .precision import at_least_float32
 from .pyramid import normalised_conv
 
 _ENLARGED = 1.2  # times the box
@@ -68,7 +69,7 @@ def sample(maps: Tensor, windows: Tensor, resolution: int, size: tuple[int, int]
     corner, extent = windows[:, :2], windows[:, 2:] - windows[:, :2]
     x, y = (corner + along[:, None, None] * extent).permute(2, 1, 0)
     rows, columns = hat(y * (h / height) - 0.5, h), hat(x * (w / width) - 0.5, w)
-    return rows.to(maps.dtype) @ maps @ columns.to(maps.dtype).transpose(1, 2)
+    return _products(rows, maps, columns)
 
 
 def paste(values: Tensor, windows: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,9 +84,16 @@ def paste(values: Tensor, windows: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor
         low, high = low[:, None], high[:, None]
         inside.append((low <= places) & (places < high))
         within = (places - low) / (high - low) * resolution - 0.5
-        weights.append(hat(within, resolution).to(values.dtype))
-    pasted = weights[0] @ values @ weights[1].transpose(1, 2)
+        weights.append(hat(within, resolution))
+    pasted = _products(weights[0], values, weights[1])
     return pasted, inside[0][:, :, None] & inside[1][:, None, :]
+
+
+def _products(rows: Tensor, maps: Tensor, columns: Tensor) -> Tensor:
+    """(T, R, h), (T, h, w), (T, R', w) -> (T, R, R'); in full precision, as logits are."""
+    maps = at_least_float32(maps)
+    with torch.autocast(maps.device.type, enabled=False):
+        return rows.to(maps.dtype) @ maps @ columns.to(maps.dtype).transpose(1, 2)
 
 
 def nearest(maps: Tensor, images: Tensor, points: Tensor) -> Tensor:
