@@ -97,10 +97,12 @@ def _apart(a: Tensor, b: Tensor) -> float:
 
 def check_shapes(variant: Variant, images: int) -> float:
     """Pixels in 10,000 of validation images that the trained model gives to another segment."""
-    panoptic = "MODEL.DETR.PANOPTIC"
-    overrides = {"MERGE": "official", "OFFICIAL_STUFF_RULE": True, "SCORE_THRESHOLD": 0.85}
-    opts = [x for k, v in overrides.items() for x in (f"{panoptic}.{k}", v)]
-    opts += ["MODEL.WEIGHTS", str(SHAPES / "checkpoint" / f"{TRAINED}.pth")]
+    opts = [
+        *("MODEL.DETR.PANOPTIC.MERGE", "official"),
+        *("MODEL.DETR.PANOPTIC.OFFICIAL_STUFF_RULE", True),
+        *("MODEL.DETR.PANOPTIC.SCORE_THRESHOLD", 0.85),
+        *("MODEL.WEIGHTS", str(SHAPES / "checkpoint" / f"{TRAINED}.pth")),
+    ]
     cfg = setup_cfg(str(SHAPES / f"{TRAINED}.yaml"), opts)
     fast = build_model(cfg).eval()
     Checkpointer.from_config(cfg, fast).load(cfg.MODEL.WEIGHTS)

@@ -15,6 +15,21 @@ def absolute_xyxy(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
     return box_convert(boxes, "cxcywh", "xyxy") * _scale(boxes, image_size)
 
 
+def pixels_xyxy(boxes: Tensor, sizes: Tensor) -> Tensor:
+    """As `absolute_xyxy`, of boxes of several images.
+
+    Args:
+        boxes: (..., 4), relative (cx, cy, w, h).
+        sizes: (..., 2), width and height of the image of each box, pixels.
+    """
+    return box_convert(boxes, "cxcywh", "xyxy") * torch.cat((sizes, sizes), -1)
+
+
+def enlarged(boxes: Tensor, factor: float) -> Tensor:
+    """(..., 4) (cx, cy, w, h) with sides `factor` times as long."""
+    return torch.cat((boxes[..., :2], boxes[..., 2:] * factor), -1)
+
+
 def generalized_iou(boxes: Tensor, target_boxes: Tensor) -> Tensor:
     """GIoU of relative (cx, cy, w, h), (..., 4) and (..., 4), broadcast to (...). [DETR A.2]
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchvision.ops import box_convert, generalized_box_iou_loss, sigmoid_focal_loss
+from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
+from .boxes import pixels_xyxy
 from .criterion import mean_over_processes
 from .dense_head import Cells
 from .matcher import Targets
@@ -88,8 +89,7 @@ def dense_losses(
     positives = mean_over_processes(cells.logits.new_full((), len(labels)))
     focal = sigmoid_focal_loss(cells.logits, wanted, alpha=_ALPHA, gamma=_GAMMA)
     found = cells.boxes[assignment.images, assignment.cells]
-    boxes = box_convert(boxes.to(found.dtype), "cxcywh", "xyxy")
-    boxes = boxes * sizes[assignment.images].repeat(1, 2)
+    boxes = pixels_xyxy(boxes.to(found.dtype), sizes[assignment.images])
     giou = generalized_box_iou_loss(found, boxes, reduction="sum")
     return {
         "loss_dense_class": _WEIGHT * (focal * cells.inside[..., None]).sum() / positives,

@@ -5,6 +5,7 @@ image 1, and so on. So they run on matched or kept queries alone, whatever their
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -26,7 +27,7 @@ class MaskQueries:
         images: (K,) int64, ascending.
         embeddings: (K, d), rows of the last decoder layer's output.
         boxes: (K, 4), predicted, relative (cx, cy, w, h); no gradient.
-        probabilities: (K, C), of the classes, no-object aside, sum 1; no gradient.
+        logits: (K, C + 1), of the classes; no gradient.
         decoded: what the transformer gives, of all images.
         sizes: (B, 2), width and height of the images without padding, pixels.
         padded_size: (H, W) of the batch, pixels.
@@ -35,10 +36,15 @@ class MaskQueries:
     images: Tensor
     embeddings: Tensor
     boxes: Tensor
-    probabilities: Tensor
+    logits: Tensor
     decoded: Decoded
     sizes: Tensor
     padded_size: tuple[int, int]
+
+    @cached_property
+    def probabilities(self) -> Tensor:
+        """(K, C), of the classes, no-object aside, sum 1."""
+        return self.logits[:, :-1].softmax(1)
 
 
 @ATTENTION_MAP_REGISTRY.register()

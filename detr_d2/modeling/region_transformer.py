@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import torch
 from detectron2.config import configurable
 from torch import Tensor, nn
-from torchvision.ops import box_convert
 
+from .boxes import enlarged, pixels_xyxy
 from .linear import Linear
 from .precision import at_least_float32
 from .pyramid import FeaturePyramid, Levels
@@ -207,8 +207,7 @@ class RegionFeatures(nn.Module):
             (B, N, d).
         """
         batch, number = boxes.shape[:2]
-        boxes = torch.cat((boxes[..., :2], boxes[..., 2:] * _ENLARGED), -1)
-        boxes = box_convert(boxes, "cxcywh", "xyxy") * sizes[:, None].repeat(1, 1, 2)
+        boxes = pixels_xyxy(enlarged(boxes, _ENLARGED), sizes[:, None])
         images = torch.arange(batch, device=boxes.device).repeat_interleave(number)
         seen = levels.regions(boxes.flatten(0, 1), images, self.resolution).flatten(1)
         return self.out(self.norm(self.flat(seen)).relu()).unflatten(0, (batch, number))

@@ -7,8 +7,8 @@ computed or learned (He et al., arXiv:1703.06870).
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import box_convert
 
+from .boxes import enlarged, pixels_xyxy
 from .precision import at_least_float32
 from .pyramid import normalised_conv
 
@@ -18,8 +18,7 @@ _ENLARGED = 1.2  # times the box
 def windows_of(boxes: Tensor, sizes: Tensor) -> Tensor:
     """Boxes (T, 4), relative (cx, cy, w, h), and the (width, height) of their images (T, 2), pixels
     -> (T, 4), (x0, y0, x1, y1) of their windows, pixels."""
-    windows = torch.cat((boxes[:, :2], boxes[:, 2:] * _ENLARGED), 1)
-    return box_convert(windows, "cxcywh", "xyxy") * sizes.repeat(1, 2)
+    return pixels_xyxy(enlarged(boxes, _ENLARGED), sizes)
 
 
 class WindowHead(nn.Module):

@@ -1,7 +1,13 @@
 import torch
 from torchvision.ops import box_convert, generalized_box_iou
 
-from detr_d2.modeling.boxes import absolute_xyxy, generalized_iou, relative_cxcywh
+from detr_d2.modeling.boxes import (
+    absolute_xyxy,
+    enlarged,
+    generalized_iou,
+    pixels_xyxy,
+    relative_cxcywh,
+)
 
 # An image of height 10 and width 20.
 PIXELS = torch.tensor([[0.0, 0.0, 20.0, 10.0], [5.0, 2.0, 15.0, 4.0]])
@@ -14,6 +20,18 @@ def test_relative_by_hand():
 
 def test_absolute_by_hand():
     torch.testing.assert_close(absolute_xyxy(RELATIVE, (10, 20)), PIXELS)
+
+
+def test_boxes_of_several_images_by_hand():
+    sizes = torch.tensor([[[20.0, 10.0]], [[40.0, 10.0]]])
+    wide = PIXELS * torch.tensor([2.0, 1.0, 2.0, 1.0])
+    boxes = RELATIVE.expand(2, -1, -1)
+    torch.testing.assert_close(pixels_xyxy(boxes, sizes), torch.stack((PIXELS, wide)))
+
+
+def test_enlarging_keeps_the_centre():
+    wanted = torch.tensor([[0.5, 0.5, 1.5, 1.5], [0.5, 0.3, 0.75, 0.3]])
+    torch.testing.assert_close(enlarged(RELATIVE, 1.5), wanted)
 
 
 def test_no_box_and_float64_stay_as_they_are():

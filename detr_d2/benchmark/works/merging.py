@@ -95,10 +95,11 @@ class MergingByScores(MergingKept):
     what = "post-processing by scores"
 
     def configure(self) -> CfgNode:
-        panoptic = "MODEL.DETR.PANOPTIC"
-        keys = {"MERGE": "scores", "OFFICIAL_STUFF_RULE": False, "SCORE_THRESHOLD": 0.5}
         return detr_cfg(
-            self.settings, *(x for k, v in keys.items() for x in (f"{panoptic}.{k}", v))
+            self.settings,
+            *("MODEL.DETR.PANOPTIC.MERGE", "scores"),
+            *("MODEL.DETR.PANOPTIC.OFFICIAL_STUFF_RULE", False),
+            *("MODEL.DETR.PANOPTIC.SCORE_THRESHOLD", 0.5),
         )
 
     def draw(self, num_classes: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -144,12 +144,11 @@ class PanopticDETR(DETR):
         counts = [len(rows) for rows in queries]
         images = torch.cat([torch.full_like(rows, b) for b, rows in enumerate(queries)])
         rows = torch.cat(list(queries))
-        logits = encoded.logits[-1, images, rows].detach()
         described = MaskQueries(
             images,
             torch.cat(embeddings),
             encoded.boxes[-1, images, rows].detach(),
-            logits[:, :-1].softmax(1),
+            encoded.logits[-1, images, rows].detach(),
             encoded.decoded,
             encoded.context.sizes,
             encoded.padded_size,
