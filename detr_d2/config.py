@@ -66,8 +66,9 @@ def _add_learning_fast(cfg: CfgNode) -> None:
     detr.PROPOSALS.FURTHER_MASKS = 4
 
     detr.WINDOW_RESOLUTION = 14  # points along the side of a thing's window
-    # True: the mask of a thing ends at its window, of 1.2 times its box.
-    detr.MASKS_END_AT_WINDOWS = True
+    # True: a thing's mask is made in its window alone, of 1.2 times its box, where it ends; the
+    # attention maps and convolutions of the mask head are for stuff. False: also for things.
+    detr.THINGS_IN_WINDOWS = True
     # Pixels of the network's input a mask logit at inference: 1, 2 or 4.
     detr.MASK_STRIDE = 4
     detr.SEMANTIC_WEIGHT = 1.0  # of the loss of the semantic map

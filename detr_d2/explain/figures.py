@@ -187,6 +187,8 @@ def _step_label(name: str) -> str:
 
 
 def _mask_head_figures(image: ImageTrace, query: int, row: int) -> list[Figure]:
+    if row not in image.convolved_rows().tolist():
+        return []
     steps = image.mask_head_steps(torch.tensor([row], device=image["maps"].device))
     if not steps:
         return []

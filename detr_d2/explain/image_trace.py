@@ -110,6 +110,19 @@ class ImageTrace(Mapping[str, Tensor]):
             return {}
         return mask_head_steps(self._mask_head, self["projected"], self["maps"][rows], self)
 
+    def convolved_rows(self) -> Tensor:
+        """Which of the K queries go through the convolutions: all, or those without a window."""
+        if "maps" not in self:
+            return torch.arange(0)
+        queries = self["mask_queries"]
+        if not self._things_in_windows:
+            return torch.arange(len(queries), device=queries.device)
+        return (~torch.isin(queries, self["window_queries"])).nonzero()[:, 0]
+
+    @property
+    def _things_in_windows(self) -> bool:
+        return getattr(self._mask_head, "things_in_windows", False)
+
     def kept_masks(self) -> UpsampledMasks:
         """What the model merges into `panoptic_seg`: the masks of the P kept queries."""
         size = self["image"].shape[-2:]  # inference does not pad
@@ -130,8 +143,7 @@ class ImageTrace(Mapping[str, Tensor]):
     def _described_mask_head(self) -> dict[str, dict]:
         """The steps of all queries together would be gigabytes, so a few queries at a time."""
         described: dict[str, dict] = {}
-        rows = torch.arange(len(self["maps"])) if "maps" in self else torch.arange(0)
-        for chunk in rows.split(_QUERIES_AT_ONCE):
+        for chunk in self.convolved_rows().split(_QUERIES_AT_ONCE):
             for step, value in self.mask_head_steps(chunk).items():
                 name = f"mask_head.{step}"
                 summary = self._described(name, value)
@@ -143,6 +155,8 @@ class ImageTrace(Mapping[str, Tensor]):
     def _described(self, name: str, value: Tensor) -> dict:
         mask_stride = getattr(self._mask_head, "mask_stride", 4)
         letters, meaning = describe(name, self.res5_stride, mask_stride)
+        if name.startswith("mask_head.") and self._things_in_windows:
+            letters = letters.replace("K x", "(K - Q) x")
         return {
             "name": name,
             "letters": letters,
@@ -171,8 +185,7 @@ class ImageTrace(Mapping[str, Tensor]):
         self._values["panoptic_seg"] = self.output["panoptic_seg"][0]
 
     def _mask_head_step(self, step: str) -> Tensor:
-        everything = torch.arange(len(self["maps"]), device=self["maps"].device)
-        return self.mask_head_steps(everything)[step]
+        return self.mask_head_steps(self.convolved_rows())[step]
 
     @torch.no_grad()
     def _semantic(self) -> Tensor:
@@ -192,7 +205,7 @@ class ImageTrace(Mapping[str, Tensor]):
 def _joined(some: dict, more: dict) -> dict:
     """The description of two parts of a tensor, stacked along its first axis K."""
     shape = list(some["shape"])
-    if some["letters"].startswith("K"):
+    if some["letters"].startswith(("K", "(K")):
         shape[0] += more["shape"][0]
     ends = [min(some["range"][0], more["range"][0]), max(some["range"][1], more["range"][1])]
     return {**some, "shape": shape, "range": ends}

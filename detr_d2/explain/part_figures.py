@@ -132,6 +132,9 @@ def _start(explained: Explained, query: int, row: int) -> Figure:
     image = explained.image
     start, mask = image["start_logits"][row], image["coarse_logits"][row]
     size = size_of_width(mask.shape, _LOGITS_WIDTH)
+    if row not in image.convolved_rows().tolist():
+        label = "its class in the semantic map: the mask at H/4"
+        return Figure(f"query-{query:03d}-start", [label], [resized(signed(start), size)])
     panels = [resized(signed(x), size) for x in (start, mask - start, mask)]
     labels = ["its class in the semantic map", "+ what the convolutions say", "= the mask at H/4"]
     return Figure(f"query-{query:03d}-start", labels, panels)

@@ -6,7 +6,13 @@ from .tables import class_key, proposal_rows
 from .templates import template
 
 _NO_BOX = " The {} queries of stuff look at no box."
-_MASKS_END = " The mask ends with the window."
+_IN_WINDOWS = (
+    " The mask is made of that and of the semantic map alone, and ends with the window: a thing "
+    "does without the convolutions of the whole image."
+)
+_OF_STUFF = " Only those of stuff are read: things have their masks from windows."
+_NO_STEPS = "does not pass, so it has no part in the panoptic map"
+_NO_STEPS_OF_THINGS = "does not pass, or is a thing, which has its mask from its window"
 _LINKS = {
     "pyramid": "Pyramid",
     "proposals": "Proposals",
@@ -56,12 +62,12 @@ def part_sections(explained: Explained, facts: dict) -> dict[str, str]:
             "proposals", facts, num_proposals=len(found), proposal_rows=rows
         )
     if explained.has_windows:
-        ends = _MASKS_END if explained.model.mask_head.masks_end else ""
+        alone = _IN_WINDOWS if explained.model.mask_head.things_in_windows else ""
         present = explained.image["semantic"].argmax(0).unique().tolist()
         key = class_key(present, explained.class_names)
         sections["semantic"] = _section("semantic", facts, class_key=key)
         sections["start"] = _section("start", facts)
-        sections["windows"] = _section("windows", facts, masks_end=ends)
+        sections["windows"] = _section("windows", facts, in_windows=alone)
     links = {f"{name}_link": _link(name) if sections[name] else "" for name in _LINKS}
     return {**sections, **links, **_words(explained)}
 
@@ -78,7 +84,11 @@ def _words(explained: Explained) -> dict[str, str]:
         f", {name} = {letters[name]} {what}" for name, what in _LETTERS.items() if name in letters
     ]
     proposed = "proposals" in explained.image
+    mask_head = getattr(explained.model, "mask_head", None)
+    of_stuff = getattr(mask_head, "things_in_windows", False)
     return {
+        "maps_of_stuff": _OF_STUFF if of_stuff else "",
+        "no_steps": _NO_STEPS_OF_THINGS if of_stuff else _NO_STEPS,
         "which_queries": _PROPOSED.format(explained.num_stuff) if proposed else _LEARNED,
         "more_letters": "".join(more),
     }

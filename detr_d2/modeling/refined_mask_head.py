@@ -1,7 +1,7 @@
 """The mask head with what lets masks be learned soon: a semantic map first, and a window a thing.
 
-DETR's mask head has to find out from 48 cells of H/32 what belongs to a query. Here it starts from
-what each pixel is anyway, and a thing, whose box is known, is seen in the frame of its box.
+DETR's mask head has to find out from 48 cells of H/32 what belongs to a query. Here a mask starts
+from what each pixel is anyway, and a thing, whose box is known, is seen in the frame of its box.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,11 @@ _NOT_HERE = 8.0  # beyond the window, logits are below the negative of this
 
 @MASK_HEAD_REGISTRY.register()
 class RefinedMaskHead(MaskHeadSmallConv):
-    """`MaskHeadSmallConv`, plus the log-odds of each query's class, plus windows for things."""
+    """The log-odds of each query's class, plus `MaskHeadSmallConv`, plus windows for things.
+
+    Things that are in windows alone do not need attention maps at H/32 and convolutions of the
+    whole image, which are for stuff then.
+    """
 
     @configurable
     def __init__(
@@ -45,7 +49,7 @@ class RefinedMaskHead(MaskHeadSmallConv):
         pyramid_channels: int,
         num_levels: int,
         window_resolution: int,
-        masks_end: bool,
+        things_in_windows: bool,
         mask_stride: int,
         semantic_weight: float,
         semantic_gain: float,
@@ -58,14 +62,15 @@ class RefinedMaskHead(MaskHeadSmallConv):
             pyramid_channels: p.
             num_levels: of the pyramid.
             window_resolution: R; a window has 2R x 2R logits, from features at R x R points.
-            masks_end: the mask of a thing ends at its window.
+            things_in_windows: a thing's mask is made in its window alone, where it ends, and does
+                without `MaskHeadSmallConv`; else it is DETR's, corrected in the window.
             mask_stride: pixels of the network's input a logit at inference: 1, 2 or 4.
             semantic_weight: of the semantic map's loss.
             semantic_gain: what the log-odds are multiplied by at first; it is learned.
             **mask_head: the arguments of `MaskHeadSmallConv`.
         """
         super().__init__(**mask_head)
-        self.masks_end, self.mask_stride = masks_end, mask_stride
+        self.things_in_windows, self.mask_stride = things_in_windows, mask_stride
         self.semantic_weight = semantic_weight
         self.semantic = SemanticHead(pyramid_channels, num_classes, num_levels)
         self.semantic_gain = nn.Parameter(torch.full((2,), semantic_gain))  # of stuff, of things
@@ -90,7 +95,7 @@ class RefinedMaskHead(MaskHeadSmallConv):
             "pyramid_channels": detr.PYRAMID_CHANNELS,
             "num_levels": len(levels),
             "window_resolution": detr.WINDOW_RESOLUTION,
-            "masks_end": detr.MASKS_END_AT_WINDOWS,
+            "things_in_windows": detr.THINGS_IN_WINDOWS,
             "mask_stride": detr.MASK_STRIDE,
             "semantic_weight": detr.SEMANTIC_WEIGHT,
             "semantic_gain": detr.SEMANTIC_GAIN,
@@ -115,7 +120,7 @@ class RefinedMaskHead(MaskHeadSmallConv):
             )
             pasted, inside = paste(masks.window_logits, masks.windows, x, y)
             within = logits[things]
-            outside = within.clamp(max=0) - _NOT_HERE if self.masks_end else within
+            outside = within.clamp(max=0) - _NOT_HERE if self.things_in_windows else within
             logits[things] = torch.where(inside, within + pasted, outside)
         return logits
 
@@ -164,7 +169,6 @@ class RefinedMaskHead(MaskHeadSmallConv):
 
     def parts(self, projected, maps, counts, features, queries: MaskQueries) -> "MaskParts":
         """What the masks are made of; the arguments are those of `forward`."""
-        coarse = super().forward(projected, maps, counts, features, queries)
         semantic = self.semantic(queries.decoded.levels.maps)
         thing = queries.probabilities[:, self.is_thing].sum(1) > 0.5
         gain = self.semantic_gain[thing.long()]
@@ -176,14 +180,19 @@ class RefinedMaskHead(MaskHeadSmallConv):
             ]
         )
         start = gain[:, None, None] * of_queries
+        stuff = (~thing).nonzero()[:, 0]
+        everything = torch.arange(len(thing), device=thing.device)
+        convolved = stuff if self.things_in_windows else everything
+        counts = queries.images[convolved].bincount(minlength=len(counts)).tolist()
+        masks = super().forward(projected, maps[convolved], counts, features, queries)
+        coarse = start.index_add(0, convolved, masks.to(start.dtype))
         things = thing.nonzero()[:, 0]
         images = queries.images[things]
         windows = windows_of(queries.boxes[things], queries.sizes[images])
         window_logits = self.window(
             queries.decoded.levels, windows, images, queries.embeddings[things]
         )
-        stuff = (~thing).nonzero()[:, 0]
-        return MaskParts(coarse + start, start, semantic, things, stuff, windows, window_logits)
+        return MaskParts(coarse, start, semantic, things, stuff, windows, window_logits)
 
 
 @dataclass(frozen=True)

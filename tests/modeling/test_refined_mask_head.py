@@ -382,18 +382,22 @@ class Retelling:
         self.is_thing = [p[: STUFF[0]].sum().item() > 0.5 for p in self.probabilities]
 
     def coarse(self, k):
-        """DETR's mask, and how likely each pixel is of the query's class."""
+        """DETR's mask, and how likely each pixel is of the query's class; of a thing that is in its
+        window alone, the latter."""
         b = self.images[k]
-        features = {name: x[b : b + 1] for name, x in self.features.items()}
-        (mask,) = MaskHeadSmallConv.forward(
-            self.head, self.projected[b : b + 1], self.maps[k : k + 1], [1], features
-        )
         p = self.semantic[b].softmax(0)
         gain = self.head.semantic_gain[int(self.is_thing[k])]
+        mask = 0.0
         for class_, weight in enumerate(self.probabilities[k]):
             odds = torch.log((p[class_] + 1e-4) / (1 - p[class_] + 1e-4))
             mask = mask + gain * weight * odds
-        return mask
+        if self.is_thing[k] and self.head.things_in_windows:
+            return mask
+        features = {name: x[b : b + 1] for name, x in self.features.items()}
+        (convolved,) = MaskHeadSmallConv.forward(
+            self.head, self.projected[b : b + 1], self.maps[k : k + 1], [1], features
+        )
+        return mask + convolved
 
     def window(self, k):
         """(x0, y0, x1, y1), pixels, and the logits in it."""
@@ -444,7 +448,7 @@ BATCHES = {
 @torch.no_grad()
 def test_masks_are_those_of_a_plain_retelling(build_lively_model, draw_input, batch, stride, ends):
     model = build_lively_model(
-        *("MODEL.DETR.MASK_STRIDE", stride), *("MODEL.DETR.MASKS_END_AT_WINDOWS", ends)
+        *("MODEL.DETR.MASK_STRIDE", stride), *("MODEL.DETR.THINGS_IN_WINDOWS", ends)
     )
     batch = draw_labelled(draw_input, *batch)
     encoded = model.encode(model.preprocess(batch), all_layers=False)

@@ -8,7 +8,7 @@ from detr_d2.modeling.pyramid import Levels
 from detr_d2.modeling.region_transformer import RegionFeatures
 
 PARTS = ("MODEL.DETR.TRANSFORMER", "RegionTransformer", "MODEL.DETR.MASK_HEAD", "RefinedMaskHead")
-AS_OFFICIAL = ("MODEL.DETR.SEMANTIC_GAIN", 0.0, "MODEL.DETR.MASKS_END_AT_WINDOWS", False)
+AS_OFFICIAL = ("MODEL.DETR.SEMANTIC_GAIN", 0.0, "MODEL.DETR.THINGS_IN_WINDOWS", False)
 SIZES = ((64, 48), (41, 70), (64, 48))
 
 
