@@ -71,6 +71,8 @@ def _add_learning_fast(cfg: CfgNode) -> None:
     detr.THINGS_IN_WINDOWS = True
     # Pixels of the network's input a mask logit at inference: 1, 2 or 4.
     detr.MASK_STRIDE = 4
+    # Pixels a logit of the semantic map: 4, or 2 or 1 where outlines count and classes are few.
+    detr.SEMANTIC_STRIDE = 4
     detr.SEMANTIC_WEIGHT = 1.0  # of the loss of the semantic map
     # Its log-odds are multiplied by this, and added to masks; learned from there on.
     detr.SEMANTIC_GAIN = 1.0

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .precision import at_least_float32
 
 NAMES = ("res4", "res3", "res2")
-_FINEST = 4  # pixels, the stride of Res2
+FINEST = 4  # pixels, the stride of Res2
 
 
 def normalised_conv(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -93,8 +93,8 @@ class Levels:
 
 def _pixels_of_cells(image: Tensor) -> Tensor:
     """(B, 3, H, W) -> (B, 48, H/4, W/4), the 4 x 4 pixels of each cell of the finest map."""
-    bottom, right = (-side % _FINEST for side in image.shape[-2:])
-    return F.pixel_unshuffle(F.pad(image, (0, right, 0, bottom)), _FINEST)
+    bottom, right = (-side % FINEST for side in image.shape[-2:])
+    return F.pixel_unshuffle(F.pad(image, (0, right, 0, bottom)), FINEST)
 
 
 def flatten(maps: tuple[Tensor, ...]) -> Tensor:
@@ -156,7 +156,7 @@ class FeaturePyramid(nn.Module):
             }
         )
         self.detail = nn.Sequential(
-            nn.Conv2d(3 * _FINEST**2, channels, 1, bias=False), nn.GroupNorm(8, channels)
+            nn.Conv2d(3 * FINEST**2, channels, 1, bias=False), nn.GroupNorm(8, channels)
         )
         self.smooth = nn.ModuleDict({name: normalised_conv(channels, channels) for name in outputs})
 

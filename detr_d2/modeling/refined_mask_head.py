@@ -48,6 +48,7 @@ class RefinedMaskHead(MaskHeadSmallConv):
         thing_classes: list[int],
         pyramid_channels: int,
         num_levels: int,
+        semantic_stride: int,
         window_resolution: int,
         things_in_windows: bool,
         mask_stride: int,
@@ -61,6 +62,7 @@ class RefinedMaskHead(MaskHeadSmallConv):
             thing_classes: contiguous.
             pyramid_channels: p.
             num_levels: of the pyramid.
+            semantic_stride: pixels a logit of the semantic map, and of masks without windows.
             window_resolution: R; a window has 2R x 2R logits, from features at R x R points.
             things_in_windows: a thing's mask is made in its window alone, where it ends, and does
                 without `MaskHeadSmallConv`; else it is DETR's, corrected in the window.
@@ -72,7 +74,7 @@ class RefinedMaskHead(MaskHeadSmallConv):
         super().__init__(**mask_head)
         self.things_in_windows, self.mask_stride = things_in_windows, mask_stride
         self.semantic_weight = semantic_weight
-        self.semantic = SemanticHead(pyramid_channels, num_classes, num_levels)
+        self.semantic = SemanticHead(pyramid_channels, num_classes, num_levels, semantic_stride)
         self.semantic_gain = nn.Parameter(torch.full((2,), semantic_gain))  # of stuff, of things
         self.window = WindowHead(self.d_model, pyramid_channels, window_resolution)
         is_thing = torch.zeros(num_classes, dtype=torch.bool)
@@ -94,6 +96,7 @@ class RefinedMaskHead(MaskHeadSmallConv):
             "thing_classes": panoptic_classes(cfg).things,
             "pyramid_channels": detr.PYRAMID_CHANNELS,
             "num_levels": len(levels),
+            "semantic_stride": detr.SEMANTIC_STRIDE,
             "window_resolution": detr.WINDOW_RESOLUTION,
             "things_in_windows": detr.THINGS_IN_WINDOWS,
             "mask_stride": detr.MASK_STRIDE,
@@ -133,7 +136,7 @@ class RefinedMaskHead(MaskHeadSmallConv):
         size: tuple[int, int],
     ) -> dict[str, Tensor]:
         """See `MaskHeadSmallConv.losses`. Masks of things are compared in their windows, those of
-        stuff, and the semantic map, at H/4."""
+        stuff, and the semantic map, at its stride."""
         masks = self.parts(*arguments)
         maps = pad_segment_maps(targets, size)
         # Which pixels are a pair's: the image's own number of the segment, t + 1.
@@ -185,7 +188,8 @@ class RefinedMaskHead(MaskHeadSmallConv):
         convolved = stuff if self.things_in_windows else everything
         counts = queries.images[convolved].bincount(minlength=len(counts)).tolist()
         masks = super().forward(projected, maps[convolved], counts, features, queries)
-        coarse = start.index_add(0, convolved, masks.to(start.dtype))
+        masks = F.interpolate(masks[:, None].to(start.dtype), start.shape[-2:], mode="bilinear")
+        coarse = start.index_add(0, convolved, masks[:, 0])
         things = thing.nonzero()[:, 0]
         images = queries.images[things]
         windows = windows_of(queries.boxes[things], queries.sizes[images])
@@ -199,9 +203,9 @@ class RefinedMaskHead(MaskHeadSmallConv):
 class MaskParts:
     """
     Attributes:
-        coarse: (K, H/4, W/4), mask logits without windows.
-        start: (K, H/4, W/4), the part of them that is the query's class in the semantic map.
-        semantic: (B, C, H/4, W/4).
+        coarse: (K, H/s, W/s), mask logits without windows, s the stride of the semantic map.
+        start: (K, H/s, W/s), the part of them that is the query's class in the semantic map.
+        semantic: (B, C, H/s, W/s).
         things, stuff: int64, which of the K queries.
         windows: (T, 4), (x0, y0, x1, y1) of things, pixels.
         window_logits: (T, 2R, 2R), added in the windows.

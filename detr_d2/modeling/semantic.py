@@ -6,25 +6,39 @@ from torch import Tensor, nn
 
 from .matcher import Targets
 from .precision import at_least_float32
-from .pyramid import normalised_conv
+from .pyramid import FINEST, normalised_conv
 
 
 class SemanticHead(nn.Module):
-    """Class logits of each cell of the finest level: one 3x3 convolution a level, added from the
-    top down, then a 1x1 one. Coarse levels see more around a cell (Panoptic FPN's branch for
-    stuff, Kirillov et al., arXiv:1901.02446, has more of them)."""
+    """Class logits at a fraction of the picture's size, from the coarsest level to the finest.
 
-    def __init__(self, channels: int, num_classes: int, num_levels: int):
+    On each level, a 3x3 convolution of the level and of what came before corrects what came before.
+    So coarse levels, which see more around a cell, pass through as many convolutions as in Panoptic
+    FPN's branch for stuff (Kirillov et al., arXiv:1901.02446), and reach the result directly, too.
+    A 1x1 convolution gives the logits, at a stride below 4 several a cell (sub-pixel convolution,
+    Shi et al., arXiv:1609.05158).
+    """
+
+    def __init__(self, channels: int, num_classes: int, num_levels: int, stride: int = 4):
+        """
+        Args:
+            channels: p, of each level.
+            num_classes: C.
+            num_levels: of the pyramid.
+            stride: pixels a logit, 4, 2 or 1.
+        """
         super().__init__()
         self.convs = nn.ModuleList(normalised_conv(channels, channels) for _ in range(num_levels))
-        self.classes = nn.Conv2d(channels, num_classes, 1)
+        self.along = FINEST // stride  # logits along a side of a cell
+        self.classes = nn.Conv2d(channels, num_classes * self.along**2, 1)
 
     def forward(self, maps: tuple[Tensor, ...]) -> Tensor:
-        """(B, p, h, w) each, the coarsest first -> (B, C, H/4, W/4)."""
-        x, *finer = (conv(level) for conv, level in zip(self.convs, maps))
-        for y in finer:
-            x = y + F.interpolate(x, size=y.shape[-2:], mode="nearest")
-        return self.classes(x)
+        """(B, p, h, w) each, the coarsest first -> (B, C, H/s, W/s), s the stride."""
+        x = self.convs[0](maps[0])
+        for conv, level in zip(self.convs[1:], maps[1:]):
+            x = F.interpolate(x, size=level.shape[-2:], mode="nearest")
+            x = x + conv(level + x)
+        return F.pixel_shuffle(self.classes(x), self.along)
 
 
 def log_odds(semantic: Tensor) -> Tensor:

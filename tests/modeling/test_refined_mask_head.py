@@ -348,19 +348,24 @@ def resized(x, size):
 
 
 @pytest.mark.parametrize("sizes", [[(4, 6)], [(1, 2), (2, 3), (3, 5)]])
-def test_semantic_logits_are_added_from_the_top_down(randomise, sizes):
-    head = randomise(SemanticHead(8, 5, len(sizes))).double()
+@pytest.mark.parametrize("stride", [4, 2, 1])
+def test_semantic_logits_are_corrected_from_the_top_down(randomise, sizes, stride):
+    head = randomise(SemanticHead(8, 5, len(sizes), stride)).double()
     maps = [torch.randn(2, 8, *size).double() for size in sizes]
-    coarser = torch.zeros(2, 8, 1, 1).double()
+    x = torch.zeros(2, 8, 1, 1).double()
     for (conv, norm, _), level in zip(head.convs, maps):
-        plain = F.conv2d(F.pad(level, (1, 1, 1, 1)), conv.weight)
-        plain = F.group_norm(plain, 8, norm.weight, norm.bias).clamp(min=0)
-        (h, w), (ch, cw) = plain.shape[-2:], coarser.shape[-2:]
+        (h, w), (ch, cw) = level.shape[-2:], x.shape[-2:]
         rows, columns = torch.arange(h) * ch // h, torch.arange(w) * cw // w
-        coarser = plain + coarser[:, :, rows][..., columns]
-    wanted = torch.einsum("ck,bkhw->bchw", head.classes.weight[:, :, 0, 0], coarser)
-    wanted = wanted + head.classes.bias[:, None, None]
-    torch.testing.assert_close(head(maps), wanted)
+        x = x[:, :, rows][..., columns]
+        plain = F.conv2d(F.pad(level + x, (1, 1, 1, 1)), conv.weight)
+        x = x + F.group_norm(plain, 8, norm.weight, norm.bias).clamp(min=0)
+    found, n = head(maps), 4 // stride
+    assert found.shape == (2, 5, n * x.shape[-2], n * x.shape[-1])
+    for c, i, j in itertools.product(range(5), range(n), range(n)):
+        row = (c * n + i) * n + j
+        weight, bias = head.classes.weight[row, :, 0, 0], head.classes.bias[row]
+        wanted = torch.einsum("k,bkhw->bhw", weight, x) + bias
+        torch.testing.assert_close(found[:, c, i::n, j::n], wanted)
 
 
 class Retelling:
@@ -397,7 +402,7 @@ class Retelling:
         (convolved,) = MaskHeadSmallConv.forward(
             self.head, self.projected[b : b + 1], self.maps[k : k + 1], [1], features
         )
-        return mask + convolved
+        return mask + resized(convolved, mask.shape)
 
     def window(self, k):
         """(x0, y0, x1, y1), pixels, and the logits in it."""
@@ -443,30 +448,33 @@ BATCHES = {
 
 
 @pytest.mark.parametrize("batch", BATCHES.values(), ids=BATCHES)
-@pytest.mark.parametrize("stride", [1, 2, 4])
+@pytest.mark.parametrize("stride, semantic", [(1, 4), (1, 2), (2, 4), (2, 1), (4, 4)])
 @pytest.mark.parametrize("ends", [True, False])
 @torch.no_grad()
-def test_masks_are_those_of_a_plain_retelling(build_lively_model, draw_input, batch, stride, ends):
+def test_masks_are_those_of_a_plain_retelling(
+    build_lively_model, draw_input, batch, stride, semantic, ends
+):
     model = build_lively_model(
-        *("MODEL.DETR.MASK_STRIDE", stride), *("MODEL.DETR.THINGS_IN_WINDOWS", ends)
+        *("MODEL.DETR.MASK_STRIDE", stride),
+        *("MODEL.DETR.SEMANTIC_STRIDE", semantic),
+        *("MODEL.DETR.THINGS_IN_WINDOWS", ends),
     )
     batch = draw_labelled(draw_input, *batch)
     encoded = model.encode(model.preprocess(batch), all_layers=False)
     queries = [torch.tensor([1, 5, 8, 4]), torch.tensor([7, 3])]
-    retelling = Retelling(model, batch, encoded, queries)
-    assert retelling.is_thing == [False, True, True, True, True, False]
-    # Half of the things' logits are above 0.
-    median = torch.stack([retelling.coarse(k) for k in range(1, 5)]).median()
-    model.mask_head.out_lay.bias.sub_(median)
     padded_size = encoded.padded_size
     size = tuple(-(-side // stride) for side in padded_size)
-    masks = model.masks(encoded, queries)
-    assert masks.shape == (6, *size)
     outside = set()
-    for k, mask in enumerate(masks):
-        wanted, signs = retelling.mask(k, size, padded_size, ends)
-        torch.testing.assert_close(mask, wanted, rtol=0, atol=1e-9)
-        outside |= signs
+    for gain in (1.3, -1.3):  # a thing's logits are mostly below 0, and mostly above
+        model.mask_head.semantic_gain[1] = gain
+        retelling = Retelling(model, batch, encoded, queries)
+        assert retelling.is_thing == [False, True, True, True, True, False]
+        masks = model.masks(encoded, queries)
+        assert masks.shape == (6, *size)
+        for k, mask in enumerate(masks):
+            wanted, signs = retelling.mask(k, size, padded_size, ends)
+            torch.testing.assert_close(mask, wanted, rtol=0, atol=1e-9)
+            outside |= signs
     assert outside == ({True, False} if ends else set())
 
 
@@ -591,9 +599,12 @@ def mask_losses_by_loop(retelling, targets, matches, criterion, padded_size):
 
 
 @pytest.mark.parametrize("batch", BATCHES.values(), ids=BATCHES)
-def test_mask_losses_are_those_of_a_plain_retelling(build_lively_model, draw_input, batch):
+@pytest.mark.parametrize("semantic", [4, 2])
+def test_mask_losses_are_those_of_a_plain_retelling(
+    build_lively_model, draw_input, batch, semantic
+):
     """With their gradients."""
-    model = build_lively_model()
+    model = build_lively_model("MODEL.DETR.SEMANTIC_STRIDE", semantic)
     batch = draw_labelled(draw_input, *batch)
     arguments, retelling = prepared(model, batch)
     _, targets, matches, criterion, padded_size = arguments
@@ -613,7 +624,9 @@ def test_mask_losses_are_those_of_a_plain_retelling(build_lively_model, draw_inp
 @pytest.mark.parametrize("batch", BATCHES.values(), ids=BATCHES)
 def test_semantic_loss_is_that_of_a_plain_loop(build_lively_model, draw_input, batch):
     """VOID and the padding of a smaller image do not count."""
-    model = build_lively_model("MODEL.DETR.SEMANTIC_WEIGHT", 0.3)
+    model = build_lively_model(
+        *("MODEL.DETR.SEMANTIC_WEIGHT", 0.3), *("MODEL.DETR.SEMANTIC_STRIDE", 2)
+    )
     batch = draw_labelled(draw_input, *batch)
     arguments, retelling = prepared(model, batch)
     _, targets, _, _, padded_size = arguments
