@@ -8,5 +8,6 @@ PARTS = {
         *("MODEL.DETR.TRANSFORMER", "ProposalTransformer"),
         *("MODEL.DETR.MASK_HEAD", "RefinedMaskHead"),
         *("MODEL.DETR.MASK_STRIDE", 1),
+        *("MODEL.DETR.SEMANTIC_STRIDE", 2),
     ),
 }

@@ -154,7 +154,8 @@ class ImageTrace(Mapping[str, Tensor]):
 
     def _described(self, name: str, value: Tensor) -> dict:
         mask_stride = getattr(self._mask_head, "mask_stride", 4)
-        letters, meaning = describe(name, self.res5_stride, mask_stride)
+        semantic_stride = getattr(self._mask_head, "semantic_stride", 4)
+        letters, meaning = describe(name, self.res5_stride, mask_stride, semantic_stride)
         if name.startswith("mask_head.") and self._things_in_windows:
             letters = letters.replace("K x", "(K - Q) x")
         return {

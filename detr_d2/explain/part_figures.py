@@ -133,10 +133,10 @@ def _start(explained: Explained, query: int, row: int) -> Figure:
     start, mask = image["start_logits"][row], image["coarse_logits"][row]
     size = size_of_width(mask.shape, _LOGITS_WIDTH)
     if row not in image.convolved_rows().tolist():
-        label = "its class in the semantic map: the mask at H/4"
+        label = "its class in the semantic map: the mask"
         return Figure(f"query-{query:03d}-start", [label], [resized(signed(start), size)])
     panels = [resized(signed(x), size) for x in (start, mask - start, mask)]
-    labels = ["its class in the semantic map", "+ what the convolutions say", "= the mask at H/4"]
+    labels = ["its class in the semantic map", "+ what the convolutions say", "= the mask"]
     return Figure(f"query-{query:03d}-start", labels, panels)
 
 
@@ -151,7 +151,7 @@ def _windows(explained: Explained) -> Figure:
     coarse = image["coarse_logits"][rows[:, 0]][None]
     coarse = F.interpolate(coarse, full.shape[-2:], mode="bilinear")[0] if things else full
     panels = [_masks(explained, logits, things) for logits in (coarse, full)]
-    labels = ["masks at H/4, before the windows", "masks with their windows"]
+    labels = ["masks before the windows", "masks with their windows"]
     return Figure("windows", labels, panels, outlines=[outlines] * 2)
 
 

@@ -65,7 +65,9 @@ def part_sections(explained: Explained, facts: dict) -> dict[str, str]:
         alone = _IN_WINDOWS if explained.model.mask_head.things_in_windows else ""
         present = explained.image["semantic"].argmax(0).unique().tolist()
         key = class_key(present, explained.class_names)
-        sections["semantic"] = _section("semantic", facts, class_key=key)
+        stride = explained.model.mask_head.semantic_stride
+        at = f"H/{stride}" if stride > 1 else "every pixel"
+        sections["semantic"] = _section("semantic", facts, class_key=key, semantic_at=at)
         sections["start"] = _section("start", facts)
         sections["windows"] = _section("windows", facts, in_windows=alone)
     links = {f"{name}_link": _link(name) if sections[name] else "" for name in _LINKS}

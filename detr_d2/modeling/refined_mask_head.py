@@ -73,7 +73,7 @@ class RefinedMaskHead(MaskHeadSmallConv):
         """
         super().__init__(**mask_head)
         self.things_in_windows, self.mask_stride = things_in_windows, mask_stride
-        self.semantic_weight = semantic_weight
+        self.semantic_weight, self.semantic_stride = semantic_weight, semantic_stride
         self.semantic = SemanticHead(pyramid_channels, num_classes, num_levels, semantic_stride)
         self.semantic_gain = nn.Parameter(torch.full((2,), semantic_gain))  # of stuff, of things
         self.window = WindowHead(self.d_model, pyramid_channels, window_resolution)

@@ -82,7 +82,8 @@ def test_masks_are_the_sum_of_their_parts(model, draw_input, masks_per_chunk):
     for traced in trace(model, [draw_input(64, 90), draw_input(64, 90)]):
         of_stuff = traced["mask_queries"] < 4
         steps = traced["start_logits"].clone()
-        steps[of_stuff] += traced["mask_head.out_lay"]
+        convolved = traced["mask_head.out_lay"][None]
+        steps[of_stuff] += F.interpolate(convolved, steps.shape[-2:], mode="bilinear")[0]
         torch.testing.assert_close(traced["coarse_logits"], steps, rtol=1e-4, atol=1e-4)
 
         queries, windows = traced["window_queries"].tolist(), traced["windows"]
@@ -116,8 +117,8 @@ def test_an_image_without_a_kept_query_has_a_semantic_map(model, draw_input):
     model.panoptic_score_threshold = 1.0
     inputs = [draw_input(64, 48), draw_input(64, 48)]
     for traced in trace(model, inputs):
-        assert traced["semantic"].shape == (8, 16, 12)
+        assert traced["semantic"].shape == (8, 32, 24)
         assert traced["window_queries"].shape == (0,)
         assert traced["window_logits"].shape == (0, 28, 28)
-        assert traced["start_logits"].shape == (0, 16, 12)
+        assert traced["start_logits"].shape == (0, 32, 24)
         assert [row["name"] for row in traced.describe()] == list(traced)
