@@ -43,6 +43,7 @@ def main() -> None:
     if _can_import(python, "detectron2"):
         print("Keeping the Detectron2 that is there, and its PyTorch.", flush=True)
         constraints = []
+        _pip(python, "setuptools>=77,<82")  # what pyproject.toml is built with; pkg_resources
     else:
         print("Downloading PyTorch and what Detectron2 stands on (about 5 GB).", flush=True)
         _pip(python, "-r", str(CONSTRAINTS))
@@ -57,7 +58,7 @@ def main() -> None:
 
 def _recipe() -> str:
     """What the environment is made from; when it changes, the environment is made anew."""
-    files = (CONSTRAINTS, THIRD_PARTY, ROOT / "setup.py", Path(__file__))
+    files = (CONSTRAINTS, THIRD_PARTY, ROOT / "setup.py", ROOT / "pyproject.toml", Path(__file__))
     content = b"".join(file.read_bytes() for file in files)
     return hashlib.sha256(content + str(ROOT).encode()).hexdigest()
 
