@@ -5,17 +5,10 @@ Importing the package registers the meta-architectures `DETR`, `PanopticDETR` an
 `build_detr_resnet_fpn_backbone`, and the datasets `shapes_panoptic_{train,val}`.
 """
 
-from importlib.util import find_spec
+from .requirements import require
 
-_HOW_TO_GET = {
-    "detectron2": "run `make env` in the repository for a tested copy, or "
-    "`pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2`",
-    "panopticapi": "run `make env` in the repository, or "
-    "`pip install git+https://github.com/cocodataset/panopticapi`",
-}
-for _module, _remedy in _HOW_TO_GET.items():
-    if find_spec(_module) is None:
-        raise ImportError(f"detr_d2 needs {_module}, which is not installed here: {_remedy}.")
+for _module in ("detectron2", "cv2"):  # Detectron2's drawing imports OpenCV and does not bring it
+    require(_module)
 
 from . import data, modeling  # noqa: E402  (after the check, so that it speaks first)
 from .config import add_detr_config  # noqa: E402

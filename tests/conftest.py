@@ -17,7 +17,7 @@ from browser import Browser, find_browser
 from detectron2.config import get_cfg
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Boxes, Instances
-from panopticapi.utils import id2rgb
+from panoptic_png import id2rgb
 from PIL import Image
 from torch import nn
 

@@ -1,5 +1,6 @@
 """What README.md and docs/ name exists: files, tools with their options, configuration keys."""
 
+import inspect
 import re
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from detectron2.config import get_cfg
 from detectron2.engine import default_argument_parser
 
-from detr_d2 import add_detr_config
+from detr_d2 import add_detr_config, cli
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -15,18 +16,24 @@ KEY = re.compile(r"\b(?:MODEL|INPUT|DATASETS|DATALOADER|SOLVER|TEST)(?:\.[A-Z][A
 
 
 def commands(text: str) -> list[str]:
-    """The `python tools/...` command lines of a page, continued lines joined."""
+    """The command lines of a page, `python tools/...` and `detr-d2 ...`, continued lines joined."""
     blocks = "\n".join(re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE))
     lines = blocks.replace("\\\n", " ").splitlines()
-    inline = re.findall(r"`(?:python )?(tools/\w+\.py [^`]*)`", text)
-    return [line for line in lines if "python tools/" in line] + inline
+    inline = re.findall(r"`(?:python )?(tools/\w+\.py [^`]*|detr-d2 [a-z][^`]*)`", text)
+    return [
+        line for line in lines if "python tools/" in line or re.search("detr-d2 [a-z]", line)
+    ] + inline
 
 
 def options_of(tool: str) -> set[str]:
-    if tool == "train_net":
-        parsers = default_argument_parser()._option_string_actions
-        return set(parsers)
-    source = (REPOSITORY / "tools" / f"{tool}.py").read_text()
+    """Of a file of tools/, or of a command of detr-d2."""
+    file = REPOSITORY / "tools" / f"{tool}.py"
+    source = file.read_text() if file.exists() else f'run("{tool}")'
+    if command := re.search(r"\brun\(\"([\w-]+)\"\)", source):
+        module = cli.module_of(command[1])
+        source = inspect.getsource(module)
+        if module is cli.module_of("train"):
+            return set(default_argument_parser()._option_string_actions)
     return {*re.findall(r"\"(--[a-z0-9-]+)\"", source), "--help"}
 
 
@@ -40,7 +47,8 @@ def test_what_a_page_names_exists(page):
     ):
         assert (REPOSITORY / file).exists(), file
     for command in commands(text):
-        (tool,) = re.findall(r"tools/(\w+)\.py", command)
+        (tool,) = re.findall(r"tools/(\w+)\.py|detr-d2 ([a-z][\w-]*)", command)
+        tool = "".join(tool)
         unknown = set(re.findall(r"(?<![\w-])--[a-z0-9-]+", command)) - options_of(tool)
         assert not unknown, command
     cfg = get_cfg()
@@ -57,3 +65,9 @@ def test_what_a_page_names_exists(page):
 def test_the_check_finds_commands():
     assert len(commands((REPOSITORY / "README.md").read_text())) > 5
     assert options_of("demo") >= {"--input", "--output"} and "--resume" in options_of("train_net")
+    assert options_of("eval") == options_of("train_net")
+
+
+def test_every_command_is_one():
+    for command in cli.COMMANDS:
+        assert callable(cli.module_of(command).main)

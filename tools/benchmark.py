@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from detr_d2 import benchmark
 from detr_d2.engine.tools import positive_int, run_tool
+from detr_d2.requirements import require
 
 CONFIG = "configs/COCO-PanopticSegmentation/panoptic_detr_R_50_joint.yaml"
 
@@ -53,6 +54,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
+    require("panopticapi", "The benchmark")  # the plain reference merges and reads PNGs with it
     variants = args.variants and tuple(map(benchmark.Variant.parse, args.variants))
     chosen = {
         "config_file": args.config_file,

@@ -1,49 +1,7 @@
 #!/usr/bin/env python
-"""Train and evaluate several models on the same data, and write one report of all of them.
+"""The command `detr-d2 compare`, which detr_d2/cli/compare.py has."""
 
-A configuration is trained into its OUTPUT_DIR, unless there is a model_final.pth in it: that is
-then taken as it is. What was interrupted goes on from its last checkpoint. Results are kept in
-DIR/NAME/*.json and used again as long as configuration and weights are the same: to evaluate or
-measure a model again, delete that file; to train it again, delete its OUTPUT_DIR.
-"""
-
-import argparse
-from pathlib import Path
-
-from detectron2.utils.logger import setup_logger
-
-from detr_d2.comparison import compare, read_candidates
-from detr_d2.engine.tools import add_overrides, positive_int, run_tool
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--config",
-        nargs="+",
-        required=True,
-        metavar="YAML",
-        help="a model each; A.yaml+B.yaml is trained in two steps and evaluated with B.yaml",
-    )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="of the report")
-    parser.add_argument(
-        "--images",
-        type=positive_int,
-        default=8,
-        help="examples to draw, and images that the models disagree on (default: 8 of each)",
-    )
-    parser.add_argument(
-        "--load",
-        action="store_true",
-        help="load MODEL.WEIGHTS of each configuration instead of training it",
-    )
-    add_overrides(parser, "all of the YAMLs")
-    args = parser.parse_args()
-    setup_logger(str(args.output))
-    setup_logger(str(args.output), name="detr_d2")
-    candidates = read_candidates(args.config, args.opts)
-    print(f"the report is {compare(candidates, args.output, args.images, args.load)}")
-
+from detr_d2.cli import run
 
 if __name__ == "__main__":
-    run_tool(main)
+    run("compare")

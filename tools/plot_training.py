@@ -1,33 +1,7 @@
 #!/usr/bin/env python
-"""Draw losses, learning rate, PQ and AP of one or more trainings into one figure."""
+"""The command `detr-d2 plot-training`, which detr_d2/cli/plot_training.py has."""
 
-import argparse
-from pathlib import Path
-
-from detr_d2.engine.tools import run_tool, save_figure
-from detr_d2.engine.training_curves import draw_curves, name_runs, read_curves
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "runs",
-        nargs="+",
-        type=Path,
-        metavar="RUN",
-        help="the OUTPUT_DIR of a training, running or finished, or its metrics.json",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        default=Path("training.png"),
-        help="the figure: .png, .svg or .pdf (default: training.png)",
-    )
-    args = parser.parse_args()
-    figure = draw_curves({name: read_curves(run) for name, run in name_runs(args.runs).items()})
-    save_figure(figure, args.output)
-    print(f"Drawn: {args.output}")
-
+from detr_d2.cli import run
 
 if __name__ == "__main__":
-    run_tool(main)
+    run("plot-training")

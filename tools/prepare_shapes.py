@@ -1,28 +1,7 @@
 #!/usr/bin/env python
-"""Draw the synthetic dataset shapes_panoptic_{train,val} into Detectron2's dataset folder."""
+"""The command `detr-d2 prepare-shapes`, which detr_d2/cli/prepare_shapes.py has."""
 
-import argparse
-
-from detr_d2.data.registration import datasets_root
-from detr_d2.data.shapes import IMAGES_OF_SPLIT, write_shapes
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=f"{__doc__} The folder is $DETECTRON2_DATASETS, or ./datasets.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    for split, count in IMAGES_OF_SPLIT.items():
-        parser.add_argument(f"--{split}", type=int, default=count, help=f"images of {split}")
-    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same files")
-    args = parser.parse_args()
-    folder = datasets_root() / "shapes_panoptic"
-    if folder.exists():
-        print(f"{folder} is there already; remove it to draw it anew.")
-        return
-    write_shapes(folder, {"train": args.train, "val": args.val}, args.seed)
-    print(f"Wrote {folder}.")
-
+from detr_d2.cli import run
 
 if __name__ == "__main__":
-    main()
+    run("prepare-shapes")

@@ -44,6 +44,8 @@ def main() -> None:
         print("Keeping the Detectron2 that is there, and its PyTorch.", flush=True)
         constraints = []
         _pip(python, "setuptools>=77,<82")  # what pyproject.toml is built with; pkg_resources
+        if not _can_import(python, "cv2"):  # upstream does not bring it; 4.12 wants numpy 2
+            _pip(python, "opencv-python-headless<4.12")
     else:
         print("Downloading PyTorch and what Detectron2 stands on (about 5 GB).", flush=True)
         _pip(python, "-r", str(CONSTRAINTS))

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from detectron2.structures import Boxes, Instances
-from panopticapi.utils import id2rgb
 from PIL import Image
 
 from ..data.panoptic_fpn_mapper import instances_of_things, map_of_stuff
-from ..data.panoptic_map import boxes_of_segments, measure_segments
+from ..data.panoptic_map import boxes_of_segments, measure_segments, write_panoptic_png
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def write_dataset(
     images, annotations = [], []
     for n, scene in enumerate(scenes, 1):
         Image.fromarray(scene.image).save(folder / "images" / f"{n}.jpg", quality=95)
-        Image.fromarray(id2rgb(scene.numbers * 1000)).save(folder / "panoptic" / f"{n}.png")
+        write_panoptic_png(folder / "panoptic" / f"{n}.png", scene.numbers * 1000)
         image = {"id": n, "file_name": f"{n}.jpg", "height": size[0], "width": size[1]}
         images.append(image)
         measured = measure_segments(scene.numbers, segments)

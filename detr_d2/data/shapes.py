@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from panopticapi.utils import id2rgb
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from .files import folder_written_beside
+from .panoptic_map import write_panoptic_png
 from .registration import datasets_root, register_with_categories
 
 CATEGORIES = [
@@ -69,7 +69,7 @@ def _write_split(folder: Path, split: str, count: int, seed: tuple[int, int]) ->
         scene = draw_scene(np.random.default_rng((*seed, index)))
         name = f"{index:06d}"
         Image.fromarray(scene.image).save(folder / split / f"{name}.jpg", quality=95)
-        Image.fromarray(id2rgb(scene.ids)).save(folder / f"panoptic_{split}" / f"{name}.png")
+        write_panoptic_png(folder / f"panoptic_{split}" / f"{name}.png", scene.ids)
         height, width = scene.ids.shape
         image = {"id": index + 1, "file_name": f"{name}.jpg", "height": height, "width": width}
         images.append(image)

@@ -9,6 +9,7 @@ from detectron2.utils.file_io import PathManager
 
 from ..classes import classes_of_metadata
 from ..config import add_detr_config, is_panoptic_fpn
+from ..config_files import get_config_file, shipped_names
 from ..data import register_from_config
 from ..errors import UserError
 
@@ -19,7 +20,8 @@ def setup_cfg(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
     """Read a configuration and register the datasets that it brings.
 
     Args:
-        config_file: a YAML, as those in configs/.
+        config_file: a YAML, as those in configs/; one of these is found by its path within
+            configs/ whatever the working directory.
         overrides: keys and values in turn, as on the command line. DATASETS.REGISTER.NAME may
             be a new name.
 
@@ -38,9 +40,7 @@ def setup_cfg(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
 
 
 def _merge(cfg: CfgNode, config_file: str, overrides: list) -> None:
-    if not PathManager.isfile(config_file):
-        name = config_file or "given"
-        raise UserError(f"There is no configuration {name}: name a file of configs/.")
+    config_file = _found(config_file)
     try:
         cfg.merge_from_file(config_file)
         for key in overrides[::2]:
@@ -52,6 +52,17 @@ def _merge(cfg: CfgNode, config_file: str, overrides: list) -> None:
         raise UserError(
             f"{config_file}: {reason}. Correct the key or its value, there or on the command line."
         ) from error
+
+
+def _found(config_file: str) -> str:
+    """A file as it is named, or one that is shipped."""
+    if PathManager.isfile(config_file):
+        return config_file
+    name = config_file if config_file.endswith(".yaml") else f"{config_file}.yaml"
+    if name in shipped_names():
+        return get_config_file(name)
+    name = config_file or "given"
+    raise UserError(f"There is no configuration {name}: name a file of configs/.")
 
 
 def check_num_classes(cfg: CfgNode, name: str) -> None:

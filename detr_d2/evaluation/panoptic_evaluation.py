@@ -14,8 +14,9 @@ from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 
 from ..data.files import join_inside, write_json
+from ..data.panoptic_map import write_panoptic_png
 from ..errors import UserError
-from .panoptic_files import ImageResult, PanopticGroundTruth, write_panoptic_png
+from .panoptic_files import ImageResult, PanopticGroundTruth
 from .panoptic_quality import PanopticQuality
 from .panoptic_report import as_json, metrics, table
 
@@ -148,7 +149,7 @@ class PanopticEvaluator(DatasetEvaluator):
         areas = dict(zip(found.ids.tolist(), found.areas.tolist()))
         if np.count_nonzero(found_map) > found.areas.sum():  # a segment is not listed
             found_map = np.where(np.isin(found_map, found.ids), found_map, 0)
-        write_panoptic_png(path, found_map)
+        write_panoptic_png(path, found_map, compress_level=1)  # written while the model runs
         infos = [{**i, "area": areas[i["id"]], "iscrowd": 0} for i in infos if i["id"] in areas]
         return result, {"image_id": image_id, "file_name": name, "segments_info": infos}
 

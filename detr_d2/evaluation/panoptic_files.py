@@ -6,10 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
-from ..data.files import join_inside, read_json_object, written_beside
+from ..data.files import join_inside, read_json_object
 from ..data.panoptic_map import read_panoptic_png
 from ..data.problems import annotation_problems, category_problems, list_problems, raise_first
 from ..errors import UserError
@@ -130,16 +129,6 @@ def evaluate_files(
             quality.add(result.match)
             results.append(result)
     return quality, results
-
-
-def write_panoptic_png(path: str, segment_map: np.ndarray) -> None:
-    """Write (H, W) ids below 2^24 as a PNG of COCO's: id = R + 256 G + 65536 B."""
-    # Pillow drops the fourth byte of each number.
-    size, pixels = segment_map.shape[::-1], segment_map.astype("<u4").tobytes()
-    picture = Image.frombytes("RGB", size, pixels, "raw", "RGBX")
-    with written_beside(path) as unfinished:
-        # Larger levels double the time.
-        picture.save(unfinished, format="PNG", compress_level=1)
 
 
 def _by_image(annotations: list[dict], path: str) -> dict:

@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-from panopticapi.evaluation import pq_compute, pq_compute_single_core
 
 from ..data.files import read_json
-from ..data.panoptic_map import read_panoptic_png
-from .panoptic_files import PanopticGroundTruth, evaluate_files, write_panoptic_png
+from ..data.panoptic_map import read_panoptic_png, write_panoptic_png
+from ..requirements import require
+from .panoptic_files import PanopticGroundTruth, evaluate_files
 from .panoptic_quality import PanopticQuality, match_segments
 
 _CATEGORIES = [{"id": i, "name": f"class {i}", "isthing": int(i <= 5)} for i in range(1, 9)]
@@ -50,6 +50,9 @@ def compare_speed(
 
 def _ways(truth_json: str, truth_root: str, found_json: str, found_root: str) -> dict[str, tuple]:
     """By name a function that gives PQ, or None, and the clock that it is timed by."""
+    require("panopticapi", "The comparison of speed")
+    from panopticapi.evaluation import pq_compute, pq_compute_single_core
+
     truth = PanopticGroundTruth(truth_json, truth_root)
     categories = {category["id"]: category for category in truth.categories}
     found_of = {a["image_id"]: a for a in read_json(found_json)["annotations"]}

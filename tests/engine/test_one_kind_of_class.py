@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from panopticapi.utils import id2rgb
+from panoptic_png import id2rgb
 from PIL import Image
 
 from detr_d2.engine import Predictor, Trainer, setup_cfg

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from panopticapi.utils import id2rgb
+from panoptic_png import id2rgb
 from PIL import Image
 
 CATEGORIES = [

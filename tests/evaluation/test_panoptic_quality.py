@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 from panoptic_maps import CATEGORIES, random_pair, write_files
-from panopticapi.evaluation import pq_compute_single_core
 
 from detr_d2.errors import UserError
 from detr_d2.evaluation.panoptic_files import PanopticGroundTruth, evaluate_files
@@ -18,13 +17,14 @@ CATEGORY_IDS = [category["id"] for category in CATEGORIES]
 
 
 def panopticapi(paths: tuple, pairs: list[tuple]):
+    evaluation = pytest.importorskip("panopticapi.evaluation")
     annotations = [
         [{"image_id": i, "file_name": f"{i}.png", "segments_info": pair[k]} for k in (1, 3)]
         for i, pair in enumerate(pairs)
     ]
     categories = {category["id"]: category for category in CATEGORIES}
     with contextlib.redirect_stdout(io.StringIO()):
-        return pq_compute_single_core(0, annotations, *paths[2:], categories), categories
+        return evaluation.pq_compute_single_core(0, annotations, *paths[2:], categories), categories
 
 
 @pytest.mark.parametrize("seed", range(3))

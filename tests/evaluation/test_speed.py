@@ -4,6 +4,7 @@ from detr_d2.evaluation.speed import compare_speed, write_random_files
 
 
 def test_all_ways_give_the_same_quality(tmp_path):
+    pytest.importorskip("panopticapi")
     result = compare_speed(*write_random_files(tmp_path, 3, (48, 64)), rounds=1)
     qualities = list(result["pq"].values())
     assert len(qualities) == 5

@@ -4,7 +4,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from detectron2.structures import Boxes, Instances
-from panopticapi.utils import rgb2id
 from PIL import Image
 from torch import Tensor
 
@@ -25,6 +24,8 @@ def load(dataset_dict: dict, length: int, max_size: int) -> dict:
     Returns:
         `image` (3, h, w) uint8, `instances` with gt_boxes and gt_classes, `masks` (T, h, w) bool.
     """
+    from panopticapi.utils import rgb2id  # needed by the benchmark alone
+
     image = Image.open(dataset_dict["file_name"]).convert("RGB")
     ids = rgb2id(np.array(Image.open(dataset_dict["pan_seg_file_name"]), dtype=np.uint32))
     segment_ids = np.array([info["id"] for info in dataset_dict["segments_info"]])

@@ -5,12 +5,10 @@ from collections import Counter
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from panopticapi.utils import id2rgb
-from PIL import Image
-
 from ...errors import UserError
 from ..files import folder_written_beside, join_inside, write_json
 from ..images import read_image_size
+from ..panoptic_map import write_panoptic_png
 from ..parallel import parallel_map
 from .source import Picture, Source
 
@@ -90,9 +88,7 @@ def _write_one(
     image_file = join_inside(source.image_root, picture.file_name, where)
     height, width = read_image_size(image_file, f"({where})")
     annotation = source.annotate(picture, height, width)
-    path = Path(join_inside(folder, png_name, where))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(id2rgb(annotation.segment_map)).save(path)
+    write_panoptic_png(join_inside(folder, png_name, where), annotation.segment_map)
     image = {
         "id": picture.image_id,
         "file_name": picture.file_name,

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from panopticapi.utils import id2rgb, rgb2id
+from panoptic_png import id2rgb, rgb2id
 from PIL import Image
 
 

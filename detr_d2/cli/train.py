@@ -1,0 +1,38 @@
+"""Train or evaluate DETR and panoptic DETR."""
+
+from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+
+from ..checkpoint import Checkpointer
+from ..data.coco import require_coco
+from ..engine import Trainer, setup_cfg
+
+
+def _train_or_evaluate(args):
+    cfg = setup_cfg(args.config_file, args.opts)
+    default_setup(cfg, args)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="detr_d2")
+    if not args.eval_only:
+        trainer = Trainer(cfg)
+        trainer.resume_or_load(resume=args.resume)
+        return trainer.train()
+    for name in cfg.DATASETS.TEST:
+        require_coco(name)  # said before weights are downloaded
+    model = Trainer.build_model(cfg)
+    Checkpointer.from_config(cfg, model, cfg.OUTPUT_DIR).resume_or_load(
+        cfg.MODEL.WEIGHTS, resume=args.resume
+    )
+    return Trainer.test(cfg, model)
+
+
+def main() -> None:
+    args = default_argument_parser().parse_args()
+    launch(
+        _train_or_evaluate,
+        args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        args=(args,),
+    )

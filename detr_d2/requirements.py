@@ -1,0 +1,26 @@
+"""Packages that pip does not bring along, and how to get them."""
+
+from importlib.util import find_spec
+
+from .errors import MissingPackageError
+
+_HOW_TO_GET = {
+    "detectron2": "run `make env` in the repository for a tested copy, or "
+    "`pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2`",
+    "cv2": "run `make env` in the repository, or `pip install opencv-python-headless`",
+    "panopticapi": "run `make env` in the repository, or "
+    "`pip install git+https://github.com/cocodataset/panopticapi`",
+    "timm": "run `pip install timm`",
+}
+
+
+def require(module: str, why: str = "detr_d2") -> None:
+    """Raise a `MissingPackageError` where `module`, one of those above, is not installed.
+
+    Args:
+        why: what needs it.
+    """
+    if find_spec(module) is None:
+        raise MissingPackageError(
+            f"{why} needs {module}, which is not installed here: {_HOW_TO_GET[module]}."
+        )
