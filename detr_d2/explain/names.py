@@ -11,8 +11,8 @@ of a window.
 
 import re
 
-# {s} is the stride of Res5: 32, or 16 with DC5. {m} is that of the masks, {c} that of the semantic
-# map: "/4", "/2" or nothing.
+# {s} is the stride of Res5: 32, or 16 with DC5. {m} is that of the masks: "/4", "/2" or nothing.
+# {c}: logits of the semantic map along a side of a cell, nothing, "2*" or "4*".
 # Numbers of layers start at 0.
 _TENSORS = [
     ("image", "3 x H x W", "the photograph, resized and normalised"),
@@ -59,7 +59,7 @@ _TENSORS = [
     ("kept", "N", "whether the query is an object and scores above the threshold"),
     ("mask_queries", "K", "the numbers of the queries that the mask head runs on"),
     ("maps", "K x M x H/{s} x W/{s}", "attention maps, softmax over heads and positions together"),
-    ("semantic", "C x H{c} x W{c}", "the semantic map: logits over the classes of each cell"),
+    ("semantic", "C x {c}H/4 x {c}W/4", "the semantic map: logits over the classes of each cell"),
     (
         r"mask_head\.concatenation",
         "K x (d + M) x H/{s} x W/{s}",
@@ -82,10 +82,10 @@ _TENSORS = [
     (r"mask_head\.out_lay", "K x H/4 x W/4", "3x3 convolution to one channel: the mask logits"),
     (
         "start_logits",
-        "K x H{c} x W{c}",
+        "K x {c}H/4 x {c}W/4",
         "log-odds of the query's class in the semantic map, times a learned gain",
     ),
-    ("coarse_logits", "K x H{c} x W{c}", "both added: mask logits without windows"),
+    ("coarse_logits", "K x {c}H/4 x {c}W/4", "both added: mask logits without windows"),
     ("window_queries", "Q", "the numbers of the queries that have a window"),
     ("windows", "Q x 4", "(x0, y0, x1, y1), pixels: the windows of things"),
     ("window_logits", "Q x 2*R x 2*R", "the corrections, added to the mask in the window"),
@@ -99,7 +99,8 @@ def describe(
     name: str, res5_stride: int, mask_stride: int = 4, semantic_stride: int = 4
 ) -> tuple[str, str]:
     """The shape in letters, and the meaning, of the tensor `name` of a trace."""
-    of_masks, of_cells = (f"/{n}" if n > 1 else "" for n in (mask_stride, semantic_stride))
+    of_masks = f"/{mask_stride}" if mask_stride > 1 else ""
+    of_cells = f"{4 // semantic_stride}*" if semantic_stride < 4 else ""
     for pattern, letters, meaning in _TENSORS:
         if re.fullmatch(pattern, name):
             return letters.format(s=res5_stride, m=of_masks, c=of_cells), meaning
