@@ -69,11 +69,30 @@ def register_panoptic_dataset(
     register_with_categories(name, image_root, panoptic_root, panoptic_json, categories)
 
 
+def register_again(name: str, order: list[str]) -> None:
+    """Register a dataset anew, with its contiguous classes in the order of these names."""
+    known = MetadataCatalog.get(name)
+    paths = (known.image_root, known.panoptic_root, known.panoptic_json)
+    categories = read_json_object(known.panoptic_json).get("categories")
+    DatasetCatalog.remove(name)
+    MetadataCatalog.remove(name)
+    register_with_categories(name, *paths, categories, order)
+
+
 def register_with_categories(
-    name: str, image_root: str, panoptic_root: str, panoptic_json: str, categories: list[dict]
+    name: str,
+    image_root: str,
+    panoptic_root: str,
+    panoptic_json: str,
+    categories: list[dict],
+    order: list[str] | None = None,
 ) -> None:
-    """As `register_panoptic_dataset`, with the categories given: nothing is read."""
-    metadata = metadata_of(categories, panoptic_json)
+    """As `register_panoptic_dataset`, with the categories given: nothing is read.
+
+    Args:
+        order: names of all classes, by contiguous class; None for things, then stuff, by id.
+    """
+    metadata = metadata_of(categories, panoptic_json, order)
     things = metadata["thing_dataset_id_to_contiguous_id"]
     stuff = metadata["stuff_dataset_id_to_contiguous_id"]
     DatasetCatalog.register(
@@ -90,7 +109,9 @@ def register_with_categories(
     )
 
 
-def metadata_of(categories: list[dict] | None, panoptic_json: str) -> dict:
+def metadata_of(
+    categories: list[dict] | None, panoptic_json: str, order: list[str] | None = None
+) -> dict:
     """What Detectron2's standard panoptic datasets say of their classes.
 
     `thing_classes` and `stuff_classes` both list all classes, by contiguous id, since things and
@@ -98,6 +119,8 @@ def metadata_of(categories: list[dict] | None, panoptic_json: str) -> dict:
     """
     raise_first(category_problems(categories, panoptic_json))
     categories = sorted(categories, key=lambda c: (not c["isthing"], c["id"]))
+    if order is not None:
+        categories.sort(key=lambda c: order.index(c["name"]))
     names = [c["name"] for c in categories]
     # Without colours of their own, Detectron2 would draw each picture in others.
     palette = colormap(rgb=True, maximum=255).astype(int).tolist()

@@ -11,6 +11,7 @@ from ..classes import classes_of_metadata
 from ..config import add_detr_config, is_panoptic_fpn
 from ..config_files import get_config_file, shipped_names
 from ..data import register_from_config
+from ..data.common_classes import number_classes_alike
 from ..errors import UserError
 
 _REGISTER = "DATASETS.REGISTER."
@@ -33,8 +34,11 @@ def setup_cfg(config_file: str, overrides: Sequence[str] = ()) -> CfgNode:
     add_detr_config(cfg)
     _merge(cfg, config_file, list(overrides))
     register_from_config(cfg)
-    for name in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+    datasets = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+    for name in datasets:
         check_num_classes(cfg, name)
+    if datasets:
+        number_classes_alike(datasets)
     cfg.freeze()
     return cfg
 
