@@ -7,9 +7,11 @@ complete or not at all. docs/own_data.md follows a dataset from here to a traine
 
 import argparse
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 from detr_d2.data import preparation
+from detr_d2.data.id_maps import FORMS, RGB
 from detr_d2.data.parallel import available_processors
 from detr_d2.engine.tools import run_tool
 from detr_d2.errors import UserError
@@ -42,6 +44,12 @@ def _add_format(formats, name: str, description: str) -> argparse.ArgumentParser
         help="part of the images, such as 0.2, that becomes a dataset of its own: the datasets are "
         "then train and val, and --name is not used",
     )
+    parser.add_argument(
+        "--annotated-as-stored",
+        action="store_true",
+        help="the annotations are for photographs as they lie in their files, before their EXIF "
+        "orientation turns them",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of --val-share (default: 0)")
     parser.add_argument(
         "--workers",
@@ -56,9 +64,11 @@ def _add_instances(formats) -> None:
     parser = _add_format(
         formats,
         "instances",
-        "COCO's instances JSON, polygons or run-length masks. Instances become things; where they "
-        "overlap, crowd regions lie below and smaller ones over larger ones.",
+        "COCO's instances JSON, polygons or run-length masks. Instances are things, but for "
+        "categories whose isthing is 0; where they overlap, stuff lies below, then crowd regions, "
+        "and smaller ones over larger ones.",
     )
+    _add_kinds(parser)
     parser.add_argument("--instances-json", type=Path, required=True)
     parser.add_argument(
         "--stuff-root",
@@ -73,6 +83,26 @@ def _add_instances(formats) -> None:
         help="name of a stuff class for all pixels that are left (default: they are VOID)",
     )
     parser.set_defaults(convert=_from_instances)
+
+
+def _add_kinds(parser: argparse.ArgumentParser) -> None:
+    for kind, are in (("stuff", "are stuff"), ("things", "are things")):
+        parser.add_argument(
+            f"--{kind}",
+            nargs="*",
+            default=[],
+            metavar="CLASS",
+            help=f"classes that {are}, whatever isthing says",
+        )
+    parser.add_argument(
+        "--ignore-iscrowd",
+        action="store_true",
+        help="iscrowd 1 is an object like any other: some tools write it for every brush stroke",
+    )
+
+
+def _kinds(args) -> preparation.Kinds:
+    return preparation.Kinds(tuple(args.stuff), tuple(args.things))
 
 
 def _add_labels(formats) -> None:
@@ -147,6 +177,14 @@ def _add_panoptic(formats) -> None:
     )
     parser.add_argument("--panoptic-root", type=Path, required=True, help="folder of the PNGs")
     parser.add_argument("--panoptic-json", type=Path, required=True)
+    _add_kinds(parser)
+    parser.add_argument(
+        "--ids",
+        choices=FORMS,
+        default=RGB,
+        help="what the PNGs are: rgb, COCO's; value, of one channel or a palette's indices; bgr, "
+        "with red and blue exchanged (default: rgb)",
+    )
     parser.add_argument("--keep", nargs="*", default=[], metavar="CLASS", help="only these")
     parser.add_argument("--drop", nargs="*", default=[], metavar="CLASS", help="all but these")
     parser.add_argument("--merge", nargs="*", default=[], metavar="NEW=A,B", help="A and B to NEW")
@@ -163,6 +201,8 @@ def _from_instances(args) -> preparation.Source:
         args.stuff_root,
         args.stuff_categories,
         args.background,
+        _kinds(args),
+        args.ignore_iscrowd,
     )
 
 
@@ -193,7 +233,13 @@ def _from_panoptic(args) -> preparation.Source:
         rename=_pairs(args.rename),
     )
     return preparation.from_panoptic(
-        args.image_root, args.panoptic_root, args.panoptic_json, classes
+        args.image_root,
+        args.panoptic_root,
+        args.panoptic_json,
+        classes,
+        _kinds(args),
+        args.ignore_iscrowd,
+        args.ids,
     )
 
 
@@ -211,7 +257,9 @@ def _pairs(texts: list[str]) -> dict[str, str]:
 
 def main() -> None:
     args = parse_args()
-    source = args.convert(args)
+    source = replace(args.convert(args), as_stored=args.annotated_as_stored)
+    for note in source.notes:
+        print(note)
     if args.list:
         source = source.only(preparation.read_list(args.list))
     source = source.first(args.limit)
@@ -219,10 +267,12 @@ def main() -> None:
     for name in splits:
         preparation.check_is_new(args.output, name)
     for name, part in splits.items():
-        remarks = preparation.write_panoptic(part, args.output, name, args.workers)
+        remarks, doubts = preparation.write_panoptic(part, args.output, name, args.workers)
         folder, json_file = preparation.panoptic_paths(args.output, name)
         for remark, count in sorted(remarks.items()):
             print(f"{count} {remark}.")
+        for doubt in doubts:
+            print(f"warning: {doubt}")
         print(f"Wrote {len(part.pictures)} images, {len(part.categories)} classes: {json_file}")
         print("Now check it:")
         paths = ("--image-root", args.image_root, "--panoptic-root", folder)

@@ -21,6 +21,8 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# Of an EXIF orientation: the directions of rows and columns, after the transposition from 5 on.
+_REVERSED = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
 
 
 def read_image(path: str | os.PathLike, image_format: str = "RGB", where: str = "") -> np.ndarray:
@@ -72,6 +74,23 @@ def read_image_size(path: str | os.PathLike, where: str = "") -> tuple[int, int]
         if image.format == "TIFF":  # some versions of Pillow turn its size, some do not
             return read_image(path, where=where).shape[:2]
         return image.width, image.height
+
+
+def read_orientation(path: str | os.PathLike, where: str = "") -> int:
+    """The EXIF orientation, 1 to 8, by which the stored image becomes the upright one.
+
+    1 for a TIFF, which Pillow turns while it reads it.
+    """
+    with open_image(path, where) as image:
+        return 1 if image.format == "TIFF" else _orientation(image)
+
+
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """(H, W) as stored -> upright, by an EXIF orientation from 1 to 8."""
+    if orientation >= 5:
+        pixels = pixels.T
+    rows, columns = _REVERSED.get(orientation, (1, 1))
+    return pixels[::rows, ::columns]
 
 
 def check_same_size(

@@ -1,6 +1,7 @@
 """From other formats to COCO's panoptic format: a converter gives a `Source`, which is written."""
 
 from .instances import from_instances
+from .kinds import Kinds
 from .label_maps import Ending, Objects, from_label_maps
 from .mask_folders import from_mask_folders
 from .panoptic import Classes, from_panoptic
@@ -10,6 +11,7 @@ from .writer import check_is_new, panoptic_paths, write_panoptic
 __all__ = [
     "Classes",
     "Ending",
+    "Kinds",
     "Objects",
     "Source",
     "check_is_new",

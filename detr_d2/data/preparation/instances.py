@@ -13,8 +13,9 @@ from ..files import join_inside, read_json
 from ..problems import category_problems, image_problems, is_list_of_dicts, raise_first
 from .annotation import Annotation, Canvas, Segment
 from .categories import read_categories
+from .kinds import AS_ANNOTATED, Kinds, leave_out_roots
 from .label_maps import SAME_NAME, add_stuff, read_label_map
-from .source import Picture, Source
+from .source import Picture, Source, listed_size_of
 
 _FARTHEST = 1e5  # pixels from the origin: a polygon that reaches farther is a mistake
 
@@ -25,21 +26,26 @@ def from_instances(
     stuff_root: Path | None = None,
     stuff_categories: Path | None = None,
     background: str = "",
+    kinds: Kinds = AS_ANNOTATED,
+    ignore_crowd: bool = False,
 ) -> Source:
-    """Convert instances, which become things.
+    """Convert instances: things, and stuff where a category's `isthing` or `kinds` say so.
 
     Args:
         stuff_root: folder of label maps for the pixels that no instance covers, named as the
             images are, with .png.
         stuff_categories: what is in them, see `read_categories`.
         background: name of a stuff class for all other pixels; empty leaves them VOID.
+        ignore_crowd: `iscrowd` 1 is an object like any other.
     """
     content = read_json(instances_json)
     for key in ("images", "annotations", "categories"):
         if not is_list_of_dicts(content, key):
             raise UserError(f"{instances_json} has no list {key}: give a COCO instances JSON.")
-    things = [{**category, "isthing": 1} for category in content["categories"]]
+    categories, notes = leave_out_roots(content["categories"], content["annotations"])
+    things = [{**c, "isthing": c.get("isthing", 1)} for c in categories]
     raise_first(category_problems(things, str(instances_json)))
+    things = kinds.apply(things)
     raise_first(image_problems(content["images"], str(instances_json)))
     stuff = read_categories(stuff_categories) if stuff_categories else []
     _check_stuff(things, stuff, stuff_categories)
@@ -48,9 +54,10 @@ def from_instances(
     if background:
         categories.append({"id": background_id, "name": background, "isthing": 0})
     raise_first(category_problems(categories, f"{instances_json} and the stuff"))
+    pictures = _pictures(content, {c["id"] for c in things}, instances_json)
     return Source(
         image_root,
-        _pictures(content, {c["id"] for c in things}, instances_json),
+        pictures,
         categories,
         partial(
             _annotate,
@@ -58,7 +65,10 @@ def from_instances(
             stuff_root=stuff_root,
             stuff=stuff,
             background=background_id,
+            stuff_ids=frozenset(c["id"] for c in things if not c["isthing"]),
+            ignore_crowd=ignore_crowd,
         ),
+        notes,
     )
 
 
@@ -97,7 +107,8 @@ def _pictures(content: dict, thing_ids: set[int], path: Path) -> list[Picture]:
             f"{path}: image {min(lost, key=str)} has annotations but is not in `images`: add it."
         )
     return [
-        Picture(image["file_name"], id_, annotations.get(id_, [])) for id_, image in images.items()
+        Picture(image["file_name"], id_, annotations.get(id_, []), listed_size_of(image))
+        for id_, image in images.items()
     ]
 
 
@@ -110,6 +121,8 @@ def _annotate(
     stuff_root: Path | None,
     stuff: list[dict],
     background: int | None,
+    stuff_ids: frozenset[int],
+    ignore_crowd: bool,
 ) -> Annotation:
     where = f"image {picture.image_id}, {picture.file_name}"
     canvas = Canvas(height, width, f"{instances_json}, {where}")
@@ -118,12 +131,28 @@ def _annotate(
         labels = read_label_map(path, height, width, where)
         add_stuff(canvas, labels, stuff)
     runs = [run_lengths(a, height, width, instances_json) for a in picture.content]
-    areas = [int(coco_mask.area(run)) for run in runs]
-    segments = [Segment(a["category_id"], int(a.get("iscrowd", 0))) for a in picture.content]
-    canvas.add_objects(zip(areas, segments), lambda n: coco_mask.decode(runs[n]).astype(bool))
+    # Stuff below, one segment a class; of overlapping stuff, the smaller class lies above.
+    of_stuff = defaultdict(list)
+    for annotation, run in zip(picture.content, runs):
+        if annotation["category_id"] in stuff_ids:
+            of_stuff[annotation["category_id"]].append(run)
+    unions = {id_: coco_mask.merge(parts) for id_, parts in of_stuff.items()}
+    for id_ in sorted(unions, key=lambda id_: -int(coco_mask.area(unions[id_]))):
+        canvas.add(coco_mask.decode(unions[id_]).astype(bool), Segment(id_))
+    objects = [n for n, a in enumerate(picture.content) if a["category_id"] not in stuff_ids]
+    areas = [int(coco_mask.area(runs[n])) for n in objects]
+    segments = [_object(picture.content[n], ignore_crowd) for n in objects]
+    canvas.add_objects(
+        zip(areas, segments), lambda n: coco_mask.decode(runs[objects[n]]).astype(bool)
+    )
     if background is not None:
         canvas.fill(Segment(background))
     return canvas.finish()
+
+
+def _object(annotation: dict, ignore_crowd: bool) -> Segment:
+    crowd = 0 if ignore_crowd else int(annotation.get("iscrowd", 0))
+    return Segment(annotation["category_id"], crowd)
 
 
 def run_lengths(annotation: dict, height: int, width: int, path: Path) -> dict:

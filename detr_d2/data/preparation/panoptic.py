@@ -9,11 +9,13 @@ import numpy as np
 
 from ...errors import UserError
 from ..files import join_inside, read_json
+from ..id_maps import RGB, read_id_map
 from ..images import check_same_size
-from ..panoptic_map import number_segments, read_panoptic_png
+from ..panoptic_map import number_segments
 from ..problems import category_problems, json_problems, raise_first
 from .annotation import Annotation, Canvas, Segment
-from .source import Picture, Source
+from .kinds import AS_ANNOTATED, Kinds
+from .source import Picture, Source, listed_size_of
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,13 @@ class Classes:
 
 
 def from_panoptic(
-    image_root: Path, panoptic_root: Path, panoptic_json: Path, classes: Classes | None = None
+    image_root: Path,
+    panoptic_root: Path,
+    panoptic_json: Path,
+    classes: Classes | None = None,
+    kinds: Kinds = AS_ANNOTATED,
+    ignore_crowd: bool = False,
+    form: str = RGB,
 ) -> Source:
     """Convert panoptic data.
 
@@ -77,9 +85,10 @@ def from_panoptic(
     categories, new_id = (classes or Classes()).apply(content["categories"])
     if not categories:
         raise UserError(f"No class of {panoptic_json} is left: keep one.")
+    categories = kinds.apply(categories)
     annotations = {a["image_id"]: a for a in content["annotations"]}
     pictures = [
-        Picture(image["file_name"], image["id"], annotations[image["id"]])
+        Picture(image["file_name"], image["id"], annotations[image["id"]], listed_size_of(image))
         for image in content["images"]
         if image["id"] in annotations
     ]
@@ -88,7 +97,14 @@ def from_panoptic(
         image_root,
         pictures,
         categories,
-        partial(_annotate, panoptic_root=panoptic_root, new_id=new_id, stuff=stuff),
+        partial(
+            _annotate,
+            panoptic_root=panoptic_root,
+            new_id=new_id,
+            stuff=stuff,
+            ignore_crowd=ignore_crowd,
+            form=form,
+        ),
     )
 
 
@@ -100,11 +116,13 @@ def _annotate(
     panoptic_root: Path,
     new_id: dict[int, int],
     stuff: frozenset[int],
+    ignore_crowd: bool,
+    form: str,
 ) -> Annotation:
     where = f"image {picture.image_id}, {picture.file_name}"
     path = join_inside(panoptic_root, picture.content["file_name"], where)
     infos = picture.content["segments_info"]
-    ids = read_panoptic_png(path, f"({where})")
+    ids = read_id_map(path, f"({where})", form)
     check_same_size(path, ids.shape, f"({where})", (height, width))
     numbers = number_segments(ids, [info["id"] for info in infos], f"{path} ({where})")
     canvas = Canvas(height, width, where)
@@ -112,7 +130,7 @@ def _annotate(
         members = [t for t, s in enumerate(infos, 1) if new_id.get(s["category_id"]) == class_]
         groups = [members] if class_ in stuff else [[t] for t in members]
         for group in filter(None, groups):
-            crowd = max(infos[t - 1].get("iscrowd", 0) for t in group)
+            crowd = 0 if ignore_crowd else max(infos[t - 1].get("iscrowd", 0) for t in group)
             canvas.add(np.isin(numbers, group), Segment(class_, crowd))
     return canvas.finish()
 

@@ -19,11 +19,13 @@ class Picture:
         file_name: relative to the folder of the images.
         image_id: in the panoptic JSON.
         content: what its converter needs to annotate it.
+        listed_size: (height, width) that its annotations are for; None where they do not say it.
     """
 
     file_name: str
     image_id: int
     content: Any = None
+    listed_size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,17 @@ class Source:
         categories: as COCO's panoptic JSON has them.
         annotate: from a picture, its height and its width to its annotation; runs in other
             processes.
+        notes: sentences on what was left out or decided before an image was read.
+        as_stored: annotations are for images as they lie in their files, before their EXIF
+            orientation turns them.
     """
 
     image_root: Path
     pictures: list[Picture]
     categories: list[dict]
     annotate: Callable[[Picture, int, int], Annotation]
+    notes: tuple[str, ...] = ()
+    as_stored: bool = False
 
     def only(self, file_names: Iterable[str]) -> "Source":
         """The same with these images alone, in this order."""
@@ -79,6 +86,14 @@ class Source:
             "train": replace(self, pictures=[p for p in self.pictures if p.file_name not in val]),
             "val": replace(self, pictures=[p for p in self.pictures if p.file_name in val]),
         }
+
+
+def listed_size_of(image: dict) -> tuple[int, int] | None:
+    """(height, width) of an image of a COCO JSON; None where it has none, as -1 of VIA."""
+    size = image.get("height"), image.get("width")
+    if all(isinstance(side, (int, float)) and side >= 1 for side in size):
+        return int(size[0]), int(size[1])
+    return None
 
 
 def read_list(path: Path) -> list[str]:

@@ -2,24 +2,31 @@
 
 import os
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from ...errors import UserError
+from ..doubts import doubts, unused_classes
 from ..files import folder_written_beside, join_inside, write_json
-from ..images import read_image_size
-from ..panoptic_map import write_panoptic_png
+from ..images import read_image_size, read_orientation, turned
+from ..panoptic_map import measure_segments, write_panoptic_png
 from ..parallel import parallel_map
+from .annotation import Annotation
 from .source import Picture, Source
 
 
-def write_panoptic(source: Source, output: Path, name: str, workers: int) -> Counter:
+def write_panoptic(
+    source: Source, output: Path, name: str, workers: int
+) -> tuple[Counter, list[str]]:
     """Annotate all images and write them; nothing appears before all of it is complete.
 
     The files are the same, byte for byte, whatever the number of workers.
 
     Returns:
-        What was left out, in words, with how often.
+        What was left out, in words, with how often; and sentences on what is doubtful.
 
     Raises:
         UserError: where the dataset exists already, or a file cannot be converted.
@@ -40,7 +47,13 @@ def write_panoptic(source: Source, output: Path, name: str, workers: int) -> Cou
     images, annotations, remarks = zip(*written)
     content = {"images": images, "annotations": annotations, "categories": source.categories}
     write_json(json_file, content)
-    return sum(remarks, Counter())
+    return sum(remarks, Counter()), _doubts(source.categories, list(annotations))
+
+
+def _doubts(categories: list[dict], annotations: list[dict]) -> list[str]:
+    unused = unused_classes(categories, annotations)
+    more = [f"no segment is of {', '.join(unused)}."] if unused else []
+    return doubts(categories, annotations) + more
 
 
 def _make_folder(folder: Path) -> None:
@@ -75,9 +88,29 @@ def unique_png_names(file_names: list[str]) -> list[str]:
     ]
 
 
+def _other_size(file, where: str, listed: tuple, size: tuple, swapped: bool) -> str:
+    (h, w), (height, width) = listed, size
+    found = f"{file} ({where}) is {width} x {height} pixels, and its annotations are for {w} x {h}"
+    if swapped and (h, w) == (width, height):
+        return (
+            f"{found}: they are for the photograph as it lies in the file, before its EXIF "
+            "orientation turns it. Give --annotated-as-stored."
+        )
+    return f"{found}: give the images that were annotated, or resize the annotations."
+
+
+def _turned(annotation: Annotation, orientation: int) -> Annotation:
+    """An annotation of an image as stored, for the upright image."""
+    segment_map = np.ascontiguousarray(turned(annotation.segment_map, orientation))
+    infos = annotation.segments_info
+    measured = measure_segments(segment_map, len(infos))
+    infos = [{**s, "area": area, "bbox": box} for s, (area, box) in zip(infos, measured)]
+    return replace(annotation, segment_map=segment_map, segments_info=infos)
+
+
 def _without_pictures(source: Source) -> Source:
     """What goes to other processes with every chunk of work."""
-    return Source(source.image_root, [], source.categories, source.annotate)
+    return replace(source, pictures=[])
 
 
 def _write_one(
@@ -87,7 +120,15 @@ def _write_one(
     where = f"image {picture.image_id}"
     image_file = join_inside(source.image_root, picture.file_name, where)
     height, width = read_image_size(image_file, f"({where})")
-    annotation = source.annotate(picture, height, width)
+    orientation = read_orientation(image_file, f"({where})")
+    swapped = orientation >= 5
+    stored = (width, height) if swapped else (height, width)
+    size = stored if source.as_stored else (height, width)
+    if picture.listed_size not in (None, size):
+        raise UserError(_other_size(image_file, where, picture.listed_size, size, swapped))
+    annotation = source.annotate(picture, *size)
+    if source.as_stored:
+        annotation = _turned(annotation, orientation)
     write_panoptic_png(join_inside(folder, png_name, where), annotation.segment_map)
     image = {
         "id": picture.image_id,

@@ -12,6 +12,7 @@ import numpy as np
 from ...errors import UserError
 from ..checks import check_listed_size
 from ..files import join_inside
+from ..id_maps import meant_form
 from ..images import check_same_size, read_image
 from ..panoptic_map import (
     measure_segments,
@@ -112,10 +113,22 @@ def _inspect(
         image = {**image, "height": pixels.shape[0], "width": pixels.shape[1]}
     if ids is not None and (pixels is None or ids.shape == pixels.shape[:2]):
         measured, void = _measure(ids)
-        problems += _segment_problems(segments, measured, png)
-        right, areas = _as_measured(segments, measured)
-        annotation = {**annotation, "segments_info": right}
+        meant = _meant_form(panoptic_root, annotation, segments, measured)
+        if meant is not None:
+            problems.append(Problem("Ids of another form", meant))
+        else:
+            problems += _segment_problems(segments, measured, png)
+            right, areas = _as_measured(segments, measured)
+            annotation = {**annotation, "segments_info": right}
     return Inspection(image, annotation, digest, areas, void, problems)
+
+
+def _meant_form(root: str, annotation: dict, segments: list[dict], measured) -> str | None:
+    """What the ids of a PNG are, where they are listed if it is read in another way than COCO's."""
+    if not _unlisted(segments, measured):
+        return None
+    path = join_inside(root, annotation["file_name"], "its PNG")
+    return meant_form(path, [s["id"] for s in segments])
 
 
 def _size_problems(

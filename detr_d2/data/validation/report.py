@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from ...errors import UserError
+from ..doubts import doubts
 from ..files import read_json, write_json
 from ..problems import (
     FORMAT,
@@ -78,6 +79,8 @@ def validate(dataset: Dataset, against: tuple[str, str] | None, workers: int) ->
     problems = list(json_problems(content, path))
     inspections = inspect_images(content, dataset.image_root, dataset.panoptic_root, workers)
     problems += [problem for inspection in inspections for problem in inspection.problems]
+    said = doubts(content["categories"], [i.annotation for i in inspections])
+    problems += [Problem("Doubtful", f"{path}: {doubt}", wrong=False) for doubt in said]
     problems += repetition_problems(inspections)
     if against is not None:
         other_root, other_json = against
@@ -101,6 +104,7 @@ def fix(report: Report) -> tuple[Path, int]:
         if problem.kind in (FORMAT, REPEATED):
             raise UserError(f"Nothing was fixed, first put this right: {problem.sentence}")
     path = Path(report.dataset.panoptic_json)
+    _refuse_to_empty(report)
     images = {i.image["id"]: i.image for i in report.inspections}
     annotations = {i.annotation["image_id"]: i.annotation for i in report.inspections}
     content = {
@@ -114,6 +118,18 @@ def fix(report: Report) -> tuple[Path, int]:
     shutil.copy2(path, copy)
     write_json(path, content)
     return copy, sum(problem.can_be_fixed for problem in report.problems)
+
+
+def _refuse_to_empty(report: Report) -> None:
+    """An image that would lose all of its segments has another fault than a few lost ones."""
+    left = {i.annotation["image_id"]: i.annotation["segments_info"] for i in report.inspections}
+    for annotation in report.content["annotations"]:
+        image_id = annotation.get("image_id")
+        if annotation.get("segments_info") and left.get(image_id) == []:
+            raise UserError(
+                f"Nothing was fixed: image {image_id} would lose all of its segments, since its "
+                f"PNG {annotation['file_name']} has none of them. Put that file right first."
+            )
 
 
 def _free_name(path: Path) -> Path:

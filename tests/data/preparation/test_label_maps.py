@@ -42,7 +42,7 @@ def convert(tmp_path):
         source = from_label_maps(
             tmp_path / "images", tmp_path / "gt", tmp_path / "categories.json", ending, objects
         )
-        remarks = write_panoptic(source, tmp_path / "out", "train", workers=1)
+        remarks, _ = write_panoptic(source, tmp_path / "out", "train", workers=1)
         return read_written(tmp_path / "out")["aachen/a_leftImg8bit.png"], remarks
 
     return convert

@@ -196,6 +196,31 @@ def test_nothing_is_fixed_where_ids_are_not_unique(dataset):
     assert (folder / "panoptic.json").read_bytes() == before
 
 
+def test_grey_ids_are_recognised_and_nothing_is_fixed_away(dataset):
+    folder, content, rewrite = dataset
+    segments = content["annotations"][0]["segments_info"]
+    small = [{**s, "id": n, "area": 1} for n, s in enumerate(segments, 1)]
+    changed = rewrite(**with_segments(content, small))
+    ids = np.asarray(Image.open(folder / "panoptic/a.png"))[..., 0]
+    grey = np.select([ids == 7, ids == 300 % 256], [1, 2], 0).astype(np.uint8)
+    Image.fromarray(grey).save(folder / "panoptic/a.png")
+    report = validate(changed, None, 1)
+    assert [p.kind for p in report.problems] == ["Ids of another form"]
+    assert "grey values" in report.problems[0].sentence
+    assert report.inspections[0].annotation["segments_info"] == small
+
+
+def test_fix_never_takes_all_segments_of_an_image(dataset):
+    folder, _, rewrite = dataset
+    paths = rewrite()
+    Image.new("RGB", (6, 4)).save(folder / "panoptic/a.png")
+    before = (folder / "panoptic.json").read_bytes()
+    report = validate(paths, None, 1)
+    with pytest.raises(UserError, match="image 5 would lose all of its segments"):
+        fix(report)
+    assert (folder / "panoptic.json").read_bytes() == before
+
+
 def test_areas_and_boxes_are_those_of_a_loop_over_pixels(dataset):
     folder, content, rewrite = dataset
     ids = np.random.default_rng(0).choice([0, 5, 300, 70000, 2**24 - 1], (9, 11))

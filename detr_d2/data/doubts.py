@@ -1,0 +1,47 @@
+"""What is allowed in a dataset, and seldom meant."""
+
+from collections import Counter
+
+
+def doubts(categories: list[dict], annotations: list[dict]) -> list[str]:
+    """What is allowed, and seldom meant, in a panoptic JSON.
+
+    Args:
+        annotations: whose segments have `category_id`, and `iscrowd` where they are crowd.
+    """
+    segments = [s for annotation in annotations for s in annotation["segments_info"]]
+    total = Counter(s["category_id"] for s in segments)
+    crowd = Counter(s["category_id"] for s in segments if s.get("iscrowd", 0))
+    things = [c for c in categories if c["isthing"]]
+    found = []
+    if not things:
+        several = sum(_repeats_a_class(annotation) for annotation in annotations)
+        more = f", though {several} images have several segments of a class" if several else ""
+        found.append(
+            f"No class is a thing{more}: where objects are to be told apart, name their classes "
+            "with tools/prepare_dataset.py panoptic --things."
+        )
+    only_crowd = [c["name"] for c in things if 0 < total[c["id"]] == crowd[c["id"]]]
+    if only_crowd:
+        which = "All objects" if len(only_crowd) == _present(things, total) else "All objects of "
+        which += "" if which == "All objects" else ", ".join(only_crowd)
+        found.append(
+            f"{which} are crowd, which is neither found nor missed in an evaluation: where they "
+            "are objects (tools write iscrowd 1 for brushes), convert with --ignore-iscrowd."
+        )
+    return found
+
+
+def unused_classes(categories: list[dict], annotations: list[dict]) -> list[str]:
+    """Names of the classes that no segment is of."""
+    used = {s["category_id"] for a in annotations for s in a["segments_info"]}
+    return [c["name"] for c in categories if c["id"] not in used]
+
+
+def _repeats_a_class(annotation: dict) -> bool:
+    classes = [segment["category_id"] for segment in annotation["segments_info"]]
+    return len(set(classes)) < len(classes)
+
+
+def _present(things: list[dict], total: Counter) -> int:
+    return sum(total[c["id"]] > 0 for c in things)

@@ -1,0 +1,59 @@
+"""Which classes are things, and which names are no classes."""
+
+from dataclasses import dataclass
+
+from ...errors import UserError
+
+# What annotation tools call what is no object; left out where nothing is annotated with it.
+_NO_CLASSES = {"_background_", "__ignore__"}
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """Names of classes that are stuff, or things, whatever the annotations say.
+
+    Attributes:
+        stuff, things: names of classes.
+    """
+
+    stuff: tuple[str, ...] = ()
+    things: tuple[str, ...] = ()
+
+    def apply(self, categories: list[dict]) -> list[dict]:
+        """The categories with their `isthing`; a `UserError` where a name is not theirs."""
+        names = [c["name"] for c in categories]
+        for name in (*self.stuff, *self.things):
+            if name not in names:
+                raise UserError(f"There is no class {name}: the classes are {', '.join(names)}.")
+        both = sorted({*self.stuff} & {*self.things})
+        if both:
+            raise UserError(f"{both[0]} is in --stuff and in --things: name it in one of them.")
+        chosen = {**dict.fromkeys(self.stuff, 0), **dict.fromkeys(self.things, 1)}
+        return [{**c, "isthing": chosen.get(c["name"], c["isthing"])} for c in categories]
+
+
+AS_ANNOTATED = Kinds()
+
+
+def leave_out_roots(
+    categories: list[dict], annotations: list[dict]
+) -> tuple[list[dict], tuple[str, ...]]:
+    """Leave out what is no class: a name for the others together, or for the background.
+
+    Roboflow lists the project's name as a category, the `supercategory` of the others, and labelme
+    `_background_`. Nothing is annotated with them.
+
+    Returns:
+        The other categories, and a sentence for each that was left out.
+    """
+    ids = (annotation.get("category_id") for annotation in annotations)
+    used = {id_ for id_ in ids if isinstance(id_, int)}
+    kept, notes = [], []
+    for category in categories:
+        name = category.get("name")
+        is_root = any(c.get("supercategory") == name for c in categories if c is not category)
+        if category.get("id") not in used and (is_root or name in _NO_CLASSES):
+            notes.append(f"No object is a {name} (id {category.get('id')}): left out.")
+        else:
+            kept.append(category)
+    return (kept, tuple(notes)) if kept else (categories, ())

@@ -1,0 +1,87 @@
+"""Maps of ids in other forms than COCO's: never scaled, recognised, converted."""
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from detr_d2.data.id_maps import meant_form, read_id_map
+from detr_d2.data.panoptic_map import read_panoptic_png, write_panoptic_png
+from detr_d2.errors import UserError
+
+SMALL = np.array([[0, 1, 1], [7, 200, 0]])
+LARGE = np.array([[0, 1, 300], [70000, 2**24 - 1, 65536]])
+
+
+@pytest.fixture
+def png(tmp_path):
+    return tmp_path / "a.png"
+
+
+def save_grey16(path, ids):
+    Image.fromarray(ids.astype(np.uint16)).save(path)
+
+
+def save_grey(path, ids):
+    Image.fromarray(ids.astype(np.uint8)).save(path)
+
+
+def save_palette(path, ids):
+    picture = Image.fromarray(ids.astype(np.uint8), mode="P")
+    picture.putpalette(np.random.randint(1, 255, 768).astype(np.uint8).tobytes())
+    picture.save(path)
+
+
+def save_exchanged(path, ids):
+    """RGB as it should be, given to OpenCV, which wants BGR."""
+    cv2.imwrite(str(path), np.stack([ids % 256, ids // 256 % 256, ids // 65536], -1))
+
+
+FORMS = {"value": [save_grey16, save_grey, save_palette], "bgr": [save_exchanged]}
+
+
+@pytest.mark.parametrize("form, save", [(f, s) for f, some in FORMS.items() for s in some])
+def test_ids_are_read_unscaled(png, form, save):
+    ids = LARGE if form == "bgr" else SMALL
+    save(png, ids)
+    assert np.array_equal(read_id_map(png, form=form), ids)
+
+
+def test_sixteen_bits_keep_their_ids(png):
+    save_grey16(png, np.array([[0, 255, 256], [65535, 1, 2]]))
+    assert read_id_map(png, form="value").tolist() == [[0, 255, 256], [65535, 1, 2]]
+
+
+def test_sixteen_bits_are_never_read_as_rgb(png):
+    save_grey16(png, SMALL)
+    with pytest.raises(UserError, match=r"grey map of more than 8 bits.*--ids value"):
+        read_panoptic_png(png)
+
+
+def test_rgb_is_as_before(png):
+    write_panoptic_png(png, LARGE)
+    assert np.array_equal(read_id_map(png), LARGE)
+    assert meant_form(png, [5]) is None
+    with pytest.raises(UserError, match="has several channels"):
+        read_id_map(png, form="value")
+
+
+@pytest.mark.parametrize(
+    "save, words",
+    [
+        (save_grey, "its ids are grey values"),
+        (save_palette, "its ids are palette indices"),
+        (save_exchanged, "red and blue are exchanged"),
+    ],
+)
+def test_what_was_meant_is_recognised(png, save, words):
+    save(png, SMALL)
+    sentence = meant_form(png, [1, 7, 200, 9])
+    assert words in sentence and "--ids" in sentence
+    assert meant_form(png, [1, 7]) is None  # 200 is not listed either way
+    assert meant_form(png, []) is None
+
+
+def test_a_map_of_void_alone_is_of_no_form(png):
+    save_grey(png, np.zeros((2, 3)))
+    assert meant_form(png, [1]) is None
