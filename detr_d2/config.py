@@ -17,11 +17,6 @@ def add_detr_config(cfg: CfgNode) -> None:
     _add_solver(cfg)
 
 
-def is_panoptic_fpn(cfg: CfgNode) -> bool:
-    """Whether the model is Panoptic FPN, which is fed and evaluated in its own way."""
-    return cfg.MODEL.META_ARCHITECTURE == "UnifiedPanopticFPN"
-
-
 def _add_model(cfg: CfgNode) -> None:
     cfg.MODEL.DETR = CfgNode()
     detr = cfg.MODEL.DETR
@@ -32,6 +27,10 @@ def _add_model(cfg: CfgNode) -> None:
     # N, the most objects that can be found in one image. [DETR 4]
     detr.NUM_OBJECT_QUERIES = 100
 
+    # The backbone's levels that the model reads, the coarsest last; only the last one is needed
+    # where there are no masks. DETR's parts know them as Res2 to Res5.
+    detr.IN_FEATURES = ["res2", "res3", "res4", "res5"]
+
     # The parts, by their names in the registries of detr_d2.modeling.
     detr.POSITION_ENCODING = "PositionEmbeddingSine"  # or PositionEmbeddingLearned
     # Or ProposalTransformer, whose queries the image gives, for training from a backbone; or
@@ -39,6 +38,7 @@ def _add_model(cfg: CfgNode) -> None:
     detr.TRANSFORMER = "Transformer"
     detr.ATTENTION_MAP = "MHAttentionMap"
     detr.MASK_HEAD = "MaskHeadSmallConv"  # or RefinedMaskHead, with either of these two
+    detr.CRITERION = "SetCriterion"  # matching and losses
 
     # Transformer. [DETR 4 and A.4]
     detr.HIDDEN_DIM = 256  # d, channels
@@ -144,6 +144,10 @@ def _add_criterion(cfg: CfgNode) -> None:
 
 
 def _add_data(cfg: CfgNode) -> None:
+    # Modules that are imported before a configuration is merged: they register parts, and may have
+    # a function `add_config(cfg)`. docs/extending.md
+    cfg.IMPORTS = []
+
     # Where the relative paths of DATASETS.REGISTER start.
     # Empty: $DETECTRON2_DATASETS, or ./datasets where it is not set.
     cfg.DATASETS.ROOT = ""
@@ -151,7 +155,19 @@ def _add_data(cfg: CfgNode) -> None:
     # {name: [folder of images, folder of panoptic PNGs, panoptic JSON]}
     cfg.DATASETS.REGISTER = CfgNode(new_allowed=True)
 
-    # Augmentation: with this probability, resize the shorter side to one of
+    # What two of Detectron2's samplers (DATALOADER.SAMPLER_TRAIN) read, and its defaults lack: the
+    # share of images that RandomSubsetTrainingSampler takes, and [name, factor] of datasets, how
+    # often the images of each come, of WeightedTrainingSampler and WeightedCategoryTrainingSampler.
+    cfg.DATALOADER.setdefault("RANDOM_SUBSET_RATIO", 1.0)
+    cfg.DATASETS.setdefault("TRAIN_REPEAT_FACTOR", [])
+
+    # In DATASET_MAPPER_REGISTRY; empty: the model's own.
+    cfg.INPUT.DATASET_MAPPER = ""
+    # Augmentations of training, one after the other: [name, {argument: value, ...}] each, the name
+    # one of detectron2.data.transforms or of AUGMENTATION_REGISTRY. Empty: the official ones.
+    cfg.INPUT.AUGMENTATIONS = []
+
+    # The official augmentation: with this probability, resize the shorter side to one of
     # RESIZE_BEFORE (pixels) and crop each side to RANGE (least, most pixels), before the
     # resize that every image gets (INPUT.MIN_SIZE_TRAIN). [official]
     cfg.INPUT.DETR_CROP = CfgNode()

@@ -12,7 +12,7 @@ from pathlib import Path
 from detectron2.utils.logger import setup_logger
 
 from ..comparison import compare, read_candidates
-from ..engine.tools import add_overrides, positive_int
+from ..engine.tools import add_overrides, overrides_of, positive_int
 
 
 def main() -> None:
@@ -40,5 +40,5 @@ def main() -> None:
     args = parser.parse_args()
     setup_logger(str(args.output))
     setup_logger(str(args.output), name="detr_d2")
-    candidates = read_candidates(args.config, args.opts)
+    candidates = read_candidates(args.config, overrides_of(args))
     print(f"the report is {compare(candidates, args.output, args.images, args.load)}")

@@ -16,7 +16,7 @@ from ..classes import first_dataset
 from ..drawing import draw_frame, draw_prediction, side_by_side
 from ..engine import Predictor, setup_cfg
 from ..engine.sources import Source, chunks, dataset_images, find_images
-from ..engine.tools import add_overrides, positive_int, save_picture
+from ..engine.tools import add_overrides, overrides_of, positive_int, save_picture
 from ..engine.video import FrameSource, annotate
 from ..errors import UserError
 
@@ -64,7 +64,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     args = parse_args()
     setup_logger(name="detr_d2")
-    cfg = setup_cfg(args.config_file, args.opts)
+    cfg = setup_cfg(args.config_file, overrides_of(args))
     metadata = MetadataCatalog.get(first_dataset(cfg))
     if args.video is not None or args.camera is not None:
         with FrameSource(args.video if args.camera is None else args.camera) as source:

@@ -11,7 +11,7 @@ from detectron2.data import MetadataCatalog
 from ..classes import first_dataset
 from ..engine import setup_cfg
 from ..engine.sources import dataset_images
-from ..engine.tools import add_overrides, positive_int, save_picture
+from ..engine.tools import add_overrides, overrides_of, positive_int, save_picture
 from ..learning import draw_stages, stages_of
 
 
@@ -29,7 +29,7 @@ def main() -> None:
     )
     add_overrides(parser)
     args = parser.parse_args()
-    cfg = setup_cfg(args.config_file, args.opts)
+    cfg = setup_cfg(args.config_file, overrides_of(args))
     stages = stages_of(args.training, args.stages)
     sources = dataset_images(args.dataset)[: args.limit]
     metadata = MetadataCatalog.get(first_dataset(cfg))

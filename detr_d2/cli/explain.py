@@ -13,7 +13,7 @@ from detectron2.utils.logger import setup_logger
 from ..classes import first_dataset
 from ..engine import Predictor, setup_cfg
 from ..engine.sources import dataset_images, find_images
-from ..engine.tools import add_overrides
+from ..engine.tools import add_overrides, overrides_of
 from ..errors import UserError
 from ..explain.ground_truth import read_ground_truth
 from ..explain.page import write_explanation
@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     setup_logger(name="detr_d2")
-    cfg = setup_cfg(args.config_file, args.opts)
+    cfg = setup_cfg(args.config_file, overrides_of(args))
     metadata = MetadataCatalog.get(first_dataset(cfg))
     sources = dataset_images(args.dataset) if args.dataset else find_images([args.input])
     index = args.index if args.dataset else 0

@@ -7,10 +7,11 @@ from detectron2.utils.logger import setup_logger
 from ..checkpoint import Checkpointer
 from ..data.coco import require_coco
 from ..engine import Trainer, setup_cfg
+from ..engine.tools import add_imports, overrides_of
 
 
 def _train_or_evaluate(args):
-    cfg = setup_cfg(args.config_file, args.opts)
+    cfg = setup_cfg(args.config_file, overrides_of(args))
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="detr_d2")
     if not args.eval_only:
@@ -27,7 +28,9 @@ def _train_or_evaluate(args):
 
 
 def main() -> None:
-    args = default_argument_parser().parse_args()
+    parser = default_argument_parser()
+    add_imports(parser)
+    args = parser.parse_args()
     launch(
         _train_or_evaluate,
         args.num_gpus,

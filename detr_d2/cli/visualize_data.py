@@ -6,11 +6,9 @@ from pathlib import Path
 from detectron2.data import MetadataCatalog
 from tqdm import tqdm
 
-from ..classes import panoptic_classes
-from ..config import is_panoptic_fpn
 from ..drawing import side_by_side
 from ..engine import Trainer, setup_cfg
-from ..engine.tools import add_overrides, positive_int, save_picture
+from ..engine.tools import add_overrides, overrides_of, positive_int, save_picture
 from ..engine.training_inputs import draw_training_input
 from ..errors import UserError
 
@@ -25,14 +23,13 @@ def main() -> None:
     add_overrides(parser)
     args = parser.parse_args()
 
-    cfg = setup_cfg(args.config_file, args.opts)
+    cfg = setup_cfg(args.config_file, overrides_of(args))
     if not cfg.DATASETS.TRAIN:
         raise UserError("There is nothing to train on: set DATASETS.TRAIN.")
     metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
-    fpn_classes = panoptic_classes(cfg) if is_panoptic_fpn(cfg) else None
     inputs = (x for batch in Trainer.build_train_loader(cfg) for x in batch)
     for number, x in zip(tqdm(range(args.limit), "Drawing"), inputs):
-        pictures = draw_training_input(x, metadata, cfg.INPUT.FORMAT, fpn_classes)
+        pictures = draw_training_input(x, metadata, cfg.INPUT.FORMAT)
         name = f"{number:04d}-{Path(x['file_name']).stem}.png"
         save_picture(side_by_side(pictures), args.output / name)
     print(f"{args.limit} pictures in {args.output}")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 
-from ..config import is_panoptic_fpn
 from ..engine import setup_cfg
 from ..errors import UserError
+from ..model_kind import kind_of
 
 _SEVERAL_STEPS = "+"
 
@@ -66,8 +66,8 @@ def _check(candidates: list[Candidate]) -> None:
                 f"Two configurations have the {what} {repeated[0]}: give each one of its own."
             )
     for candidate in candidates:
-        kind = candidate.cfg.MODEL.META_ARCHITECTURE
-        if kind != "PanopticDETR" and not is_panoptic_fpn(candidate.cfg):
+        if not kind_of(candidate.cfg).gives_panoptic:
+            kind = candidate.cfg.MODEL.META_ARCHITECTURE
             raise UserError(
                 f"{candidate.files[-1]} is a {kind}, which gives no panoptic result: compare "
                 "PanopticDETR and UnifiedPanopticFPN."

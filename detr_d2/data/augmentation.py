@@ -4,8 +4,10 @@ import numpy as np
 from detectron2.data import transforms as T
 
 from ..errors import UserError
+from .named_augmentations import AUGMENTATION_REGISTRY, build_named
 
 
+@AUGMENTATION_REGISTRY.register()
 class OfficialResize(T.Augmentation):
     """Resize the shorter side to one of several lengths, with the official arithmetic.
 
@@ -41,14 +43,30 @@ def official_size(h: int, w: int, length: int, max_size: int | None) -> tuple[in
     return (length, longer) if h <= w else (longer, length)
 
 
+_FLIPS = {
+    "none": (),
+    "horizontal": ("horizontal",),
+    "vertical": ("vertical",),
+    "both": ("horizontal", "vertical"),  # each by itself
+}
+
+
+def _flips(which: str) -> list[T.Augmentation]:
+    if which not in _FLIPS:
+        raise UserError(f"INPUT.RANDOM_FLIP is {which}: set one of {', '.join(_FLIPS)}.")
+    return [
+        T.RandomFlip(horizontal=axis == "horizontal", vertical=axis == "vertical")
+        for axis in _FLIPS[which]
+    ]
+
+
 def build_augmentations(cfg, is_train: bool) -> list[T.Augmentation]:
-    """Flip, perhaps resize and crop, resize. [DETR A.4]"""
+    """`INPUT.AUGMENTATIONS`, or else flip, perhaps resize and crop, resize. [DETR A.4]"""
     if not is_train:
         return [OfficialResize((cfg.INPUT.MIN_SIZE_TEST,), cfg.INPUT.MAX_SIZE_TEST)]
-    augmentations: list[T.Augmentation] = []
-    if cfg.INPUT.RANDOM_FLIP != "none":
-        vertical = cfg.INPUT.RANDOM_FLIP == "vertical"
-        augmentations.append(T.RandomFlip(horizontal=not vertical, vertical=vertical))
+    if cfg.INPUT.AUGMENTATIONS:
+        return build_named(cfg.INPUT.AUGMENTATIONS)
+    augmentations = _flips(cfg.INPUT.RANDOM_FLIP)
     crop = cfg.INPUT.DETR_CROP
     if crop.PROBABILITY > 0:
         resize_and_crop = T.AugmentationList(

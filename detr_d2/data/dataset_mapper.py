@@ -12,6 +12,7 @@ from .augmentation import build_augmentations
 from .checks import check_listed_size
 from .images import check_same_size, read_image, tensor_of
 from .panoptic_map import boxes_of_segments, number_segments, read_panoptic_png
+from .segmented_image import SegmentedImage
 
 
 class PanopticDatasetMapper:
@@ -64,9 +65,9 @@ class PanopticDatasetMapper:
         check_same_size(where, ids.shape, dataset_dict["file_name"], image.shape[:2])
         numbers = number_segments(ids, [info["id"] for info in segments_info], where)
 
-        augmented = T.AugInput(image, sem_seg=_as_bytes(numbers))
+        augmented = SegmentedImage(image, numbers, [info["category_id"] for info in segments_info])
         self.augmentations(augmented)
-        segment_map = _from_bytes(augmented.sem_seg)
+        segment_map = augmented.segment_map
         present, boxes = boxes_of_segments(segment_map, len(segments_info))
 
         instances = Instances(segment_map.shape)
@@ -126,12 +127,3 @@ def _read_checked(dataset_dict: dict, image_format: str) -> np.ndarray:
     check_listed_size(dataset_dict, image.shape[:2])
     dataset_dict["height"], dataset_dict["width"] = image.shape[:2]
     return image
-
-
-def _as_bytes(numbers: np.ndarray) -> np.ndarray:
-    """(H, W) uint16 -> (H, W, 2) uint8: 8-bit maps are what transforms resize by pixel centres."""
-    return np.ascontiguousarray(numbers.astype("<u2")).view(np.uint8).reshape(*numbers.shape, 2)
-
-
-def _from_bytes(pairs: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(pairs).view("<u2")[..., 0]

@@ -1,7 +1,7 @@
 """What the command lines in tools/ share."""
 
 import sys
-from argparse import REMAINDER, ArgumentParser, ArgumentTypeError
+from argparse import REMAINDER, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,13 +22,37 @@ def run_tool(main: Callable[[], int | None]) -> None:
 
 
 def add_overrides(parser: ArgumentParser, of: str = "the YAML") -> None:
-    """Let the command line end with keys and values: `opts`. `of` is what they override."""
+    """Let the command line end with keys and values, `opts`, and name modules, `imports`.
+
+    Args:
+        of: what the keys override.
+    """
+    add_imports(parser)
     parser.add_argument(
         "opts",
         nargs=REMAINDER,
         metavar="KEY VALUE",
         help=f"keys that override {of}, such as MODEL.WEIGHTS model.pth",
     )
+
+
+def add_imports(parser: ArgumentParser) -> None:
+    """Let the command line name modules of the user's: `imports`."""
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module of your own, or a file NAME.py, that registers parts and may add keys; it "
+        "is run first (docs/extending.md), and may be given several times",
+    )
+
+
+def overrides_of(args: Namespace) -> list[str]:
+    """What `setup_cfg` takes, of the command line: `imports` and `opts`."""
+    imports = ["IMPORTS", repr(args.imports)] if args.imports else []
+    return [*imports, *args.opts]
 
 
 def positive_int(text: str) -> int:

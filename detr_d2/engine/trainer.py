@@ -4,26 +4,24 @@ import logging
 import warnings
 
 from detectron2.data import (
-    DatasetMapper,
     MetadataCatalog,
     build_detection_test_loader,
     build_detection_train_loader,
     get_detection_dataset_dicts,
 )
-from detectron2.data.samplers import TrainingSampler
 from detectron2.engine import DefaultTrainer
 from detectron2.evaluation import DatasetEvaluators
 from detectron2.utils import comm
 from detectron2.utils.events import has_event_storage
 
 from ..checkpoint import Checkpointer
-from ..config import is_panoptic_fpn
-from ..data import InferenceDatasetMapper, PanopticDatasetMapper, PanopticFPNDatasetMapper
-from ..data.augmentation import build_augmentations
+from ..data import InferenceDatasetMapper
 from ..data.checks import check_dataset, warn_of_too_few_queries
 from ..data.coco import require_coco
+from ..data.mappers import build_training_mapper
+from ..data.samplers import build_training_sampler
 from ..evaluation import build_evaluator
-from ..modeling import TRANSFORMER_REGISTRY
+from ..model_kind import kind_of
 from .defaults import check_device
 from .mixed_precision import MixedPrecisionTrainer
 from .optimizer import build_optimizer
@@ -33,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 class Trainer(DefaultTrainer):
-    """`DefaultTrainer` for `DETR`, `PanopticDETR` and `UnifiedPanopticFPN`."""
+    """`DefaultTrainer` for models that say what they are fed and give, see `ModelKind`."""
 
     def __init__(self, cfg):
         with warnings.catch_warnings():
@@ -66,23 +64,23 @@ class Trainer(DefaultTrainer):
         """
         for name in cfg.DATASETS.TRAIN:
             require_coco(name)
-        dataset = get_detection_dataset_dicts(
-            cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
-        )
+        datasets = {
+            name: get_detection_dataset_dicts(
+                name, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+            )
+            for name in cfg.DATASETS.TRAIN
+        }
+        dataset = [d for dicts in datasets.values() for d in dicts]
+        model = kind_of(cfg)
         if start_iter == 0:  # otherwise it was done when the trainer was made
             _check_on_main_process(dataset, cfg.DATASETS.TRAIN)
-            if comm.is_main_process() and not is_panoptic_fpn(cfg):
-                detr = cfg.MODEL.DETR
-                fixed = TRANSFORMER_REGISTRY.get(detr.TRANSFORMER).fixed_classes_of(cfg)
-                warn_of_too_few_queries(dataset, detr.NUM_OBJECT_QUERIES, fixed)
-        if "pan_seg_file_name" in dataset[0]:
-            fpn = is_panoptic_fpn(cfg)
-            mapper = PanopticFPNDatasetMapper(cfg) if fpn else PanopticDatasetMapper(cfg)
-        else:
-            augmentations = build_augmentations(cfg, is_train=True)
-            mapper = DatasetMapper(cfg, is_train=True, augmentations=augmentations)
+            if comm.is_main_process() and (queries := model.queries_of(cfg)):
+                warn_of_too_few_queries(dataset, *queries)
+        mapper = build_training_mapper(
+            cfg, model.dataset_mapper, is_panoptic="pan_seg_file_name" in dataset[0]
+        )
         seed = comm.shared_random_seed() if cfg.SEED < 0 else cfg.SEED + start_iter
-        sampler = TrainingSampler(len(dataset), seed=seed)
+        sampler = build_training_sampler(cfg, datasets, seed)
         return build_detection_train_loader(cfg, mapper=mapper, dataset=dataset, sampler=sampler)
 
     @classmethod

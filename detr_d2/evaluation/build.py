@@ -1,15 +1,18 @@
 """Which evaluators a dataset gets."""
 
+import logging
 import os
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator, DatasetEvaluators
 
-from ..config import is_panoptic_fpn
 from ..errors import UserError
+from ..model_kind import ModelKind, kind_of
 from .panoptic_evaluation import PanopticEvaluator
 from .thing_evaluation import ThingEvaluator
+
+logger = logging.getLogger(__name__)
 
 
 def results_folder(output_dir: str | os.PathLike, dataset_name: str) -> str:
@@ -28,11 +31,15 @@ def build_evaluator(cfg: CfgNode, dataset_name: str):
             f"Dataset {dataset_name} has the evaluator_type {kind}: DETR is evaluated on "
             "'coco' and 'coco_panoptic_seg'. Set DATASETS.TEST to such a dataset."
         )
-    fpn = is_panoptic_fpn(cfg)
-    panoptic_detr = cfg.MODEL.META_ARCHITECTURE == "PanopticDETR"
-    instance_masks = fpn or (panoptic_detr and cfg.MODEL.DETR.INSTANCES.MASKS_ON)
-    tasks = ("bbox", "segm") if instance_masks else ("bbox",)
-    evaluators = [PanopticEvaluator(dataset_name, output_dir)] if fpn or panoptic_detr else []
+    model = kind_of(cfg)
+    if model is ModelKind:
+        logger.warning(
+            "%s does not say what it gives: its boxes are evaluated, and no panoptic quality. Let "
+            "its class be a detr_d2.model_kind.ModelKind.",
+            cfg.MODEL.META_ARCHITECTURE,
+        )
+    tasks = ("bbox", "segm") if model.gives_instance_masks(cfg) else ("bbox",)
+    evaluators = [PanopticEvaluator(dataset_name, output_dir)] if model.gives_panoptic else []
     if MetadataCatalog.get(dataset_name).thing_dataset_id_to_contiguous_id:
         evaluators.append(ThingEvaluator(dataset_name, tasks, output_dir))
     return DatasetEvaluators(evaluators)

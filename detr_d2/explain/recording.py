@@ -68,7 +68,7 @@ class Pass:
             getattr(model, "mask_head", None),
             getattr(model, "merging", None),
             output,
-            model.backbone.output_shape()["res5"].stride,
+            model.level_shapes["res5"].stride,
         )
 
     def _mask_parts_of(self, row: int) -> dict[str, Tensor]:

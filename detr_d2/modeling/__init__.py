@@ -10,6 +10,7 @@ from . import (
 from .meta_arch import DETR, PanopticDETR, UnifiedPanopticFPN
 from .registries import (
     ATTENTION_MAP_REGISTRY,
+    CRITERION_REGISTRY,
     MASK_HEAD_REGISTRY,
     POSITION_ENCODING_REGISTRY,
     TRANSFORMER_REGISTRY,
@@ -17,6 +18,7 @@ from .registries import (
 
 __all__ = [
     "ATTENTION_MAP_REGISTRY",
+    "CRITERION_REGISTRY",
     "DETR",
     "MASK_HEAD_REGISTRY",
     "POSITION_ENCODING_REGISTRY",

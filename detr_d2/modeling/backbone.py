@@ -1,14 +1,21 @@
 """The ResNet of DETR, and the padding masks of its feature maps."""
 
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
 from detectron2.layers import Conv2d, ShapeSpec
-from detectron2.modeling import BACKBONE_REGISTRY, FPN, ResNet
+from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone, ResNet
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor, nn
 
 from ..errors import UserError
 from .resnet_blocks import BasicBlock, BottleneckBlock, Stage, Stem
+
+# Of a backbone, as the paper names them: H/4 to H/32.
+LEVELS = ("res2", "res3", "res4", "res5")
+Level = TypeVar("Level")
 
 _BLOCKS_PER_STAGE = {
     18: (2, 2, 2, 2),
@@ -103,6 +110,44 @@ def _dilate(block: nn.Module) -> None:
     for module in block.modules():
         if isinstance(module, Conv2d) and module.kernel_size == (3, 3):
             module.dilation = module.padding = (2, 2)
+
+
+def name_levels(in_features: Sequence[str], outputs: Mapping[str, Level]) -> dict[str, Level]:
+    """What a backbone gives, by the names that DETR's parts have for its levels.
+
+    Args:
+        in_features: names in `outputs`, the coarsest last: up to four, of which the last becomes
+            "res5", the one before "res4" and so on. A level of a ResNet that the backbone does not
+            give (`MODEL.RESNETS.OUT_FEATURES`) is left out, but for the last one.
+        outputs: of each level its map, or its channels and stride.
+
+    Raises:
+        UserError: where the backbone does not give a level.
+    """
+    if not 1 <= len(in_features) <= len(LEVELS):
+        raise UserError(
+            f"MODEL.DETR.IN_FEATURES is {list(in_features)}: name one to four levels of the "
+            "backbone, the coarsest last."
+        )
+    last = in_features[-1]
+    missing = [n for n in in_features if n not in outputs and (n == last or n not in LEVELS)]
+    if missing:
+        raise UserError(
+            f"The backbone gives {', '.join(outputs)}, and not {', '.join(missing)}: set "
+            "MODEL.DETR.IN_FEATURES to its levels, the coarsest last."
+        )
+    names = LEVELS[-len(in_features) :]
+    return {name: outputs[own] for name, own in zip(names, in_features) if own in outputs}
+
+
+def check_image_size(backbone: Backbone, size: tuple[int, int]) -> None:
+    """A `UserError` where a backbone for square images cannot hold one of (height, width)."""
+    square = backbone.padding_constraints.get("square_size", 0)
+    if 0 < square < max(size):
+        raise UserError(
+            f"An image is {size[1]} x {size[0]} pixels after resizing, and the backbone takes "
+            f"{square} x {square}: set INPUT.MAX_SIZE_TRAIN and INPUT.MAX_SIZE_TEST {square}."
+        )
 
 
 def padding_mask_of(image_sizes: list[tuple[int, int]], batch_size: tuple[int, int], device):

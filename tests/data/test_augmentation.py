@@ -5,6 +5,7 @@ from detectron2.data import transforms as T
 
 from detr_d2 import add_detr_config
 from detr_d2.data.augmentation import OfficialResize, build_augmentations, official_size
+from detr_d2.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -66,3 +67,28 @@ def test_crops_change_the_aspect_ratio_about_half_the_time():
 
 def test_inference_only_resizes():
     assert sizes_of(augmentations(is_train=False)) == {(800, 1066)}
+
+
+@pytest.mark.parametrize(
+    "which, axes",
+    [("none", set()), ("horizontal", {1}), ("vertical", {0}), ("both", {0, 1})],
+)
+def test_flips_are_those_asked_for(which, axes):
+    """ "both" draws for each axis by itself."""
+    augmentation = augmentations(
+        *("INPUT.RANDOM_FLIP", which, "INPUT.DETR_CROP.PROBABILITY", 0.0),
+        *("INPUT.MIN_SIZE_TRAIN", (2,)),
+    )
+    image = np.arange(4, dtype=np.uint8).reshape(2, 2, 1).repeat(3, 2)
+    seen = set()
+    for _ in range(60):
+        augmented = T.AugInput(image.copy())
+        augmentation(augmented)
+        seen.add(augmented.image[..., 0].tobytes())
+    chosen = [(), *[(axis,) for axis in axes], *([(0, 1)] if len(axes) == 2 else [])]
+    assert seen == {np.flip(image[..., 0], axis).tobytes() for axis in chosen}
+
+
+def test_an_unknown_flip_is_refused():
+    with pytest.raises(UserError, match="horizontal, vertical, both"):
+        augmentations("INPUT.RANDOM_FLIP", "up")

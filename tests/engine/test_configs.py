@@ -10,10 +10,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 
 from detr_d2 import add_detr_config
-from detr_d2.config import is_panoptic_fpn
 from detr_d2.data import register_panoptic_dataset
 from detr_d2.engine import setup_cfg
 from detr_d2.errors import UserError
+from detr_d2.modeling import UnifiedPanopticFPN
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 FILES = sorted(str(p.relative_to(CONFIGS)) for p in CONFIGS.rglob("*.yaml"))
@@ -48,7 +48,7 @@ def test_builds(file, forget_datasets):
     cfg.MODEL.DETR.ENC_LAYERS = cfg.MODEL.DETR.DEC_LAYERS = 1
     model = build_model(cfg)
     assert type(model).__name__ == cfg.MODEL.META_ARCHITECTURE
-    if is_panoptic_fpn(cfg):
+    if isinstance(model, UnifiedPanopticFPN):
         assert model.sem_seg_head.predictor.out_channels == cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
     else:
         assert model.class_embed.out_features == cfg.MODEL.DETR.NUM_CLASSES + 1

@@ -1,24 +1,37 @@
 """DETR: an image goes in, N boxes with classes come out. [DETR 3]"""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
 from detectron2.config import configurable
+from detectron2.data import MetadataCatalog
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from detectron2.structures import ImageList
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
-from ..backbone import padding_mask_of, resize_padding_mask
+from ...errors import UserError
+from ...model_kind import ModelKind
+from ..backbone import (
+    LEVELS,
+    check_image_size,
+    name_levels,
+    padding_mask_of,
+    resize_padding_mask,
+)
 from ..batching import infer_by_size
 from ..boxes import relative_cxcywh
 from ..criterion import SetCriterion
 from ..matcher import Matches, Targets
 from ..postprocessing import classify, instances_from_queries
 from ..precision import at_least_float32
-from ..registries import POSITION_ENCODING_REGISTRY, TRANSFORMER_REGISTRY
+from ..registries import CRITERION_REGISTRY, POSITION_ENCODING_REGISTRY, TRANSFORMER_REGISTRY
 from ..transformer import Context, Decoded
+
+CRITERION_REGISTRY.register(SetCriterion)
 
 
 @dataclass(frozen=True)
@@ -26,7 +39,7 @@ class Encoded:
     """What the image becomes on its way through DETR, for a batch of B.
 
     Attributes:
-        features: the backbone's maps by name, (B, C, H/4, W/4) to (B, C, H/32, W/32).
+        features: the backbone's maps, "res2" (B, C, H/4, W/4) to "res5" (B, C, H/32, W/32).
         padding_mask: (B, H/32, W/32) bool, True at padding; None where there is none.
         projected: (B, d, H/32, W/32), Res5 after the 1x1 projection.
         decoded: what the transformer gives.
@@ -70,7 +83,7 @@ class Encoded:
 
 
 @META_ARCH_REGISTRY.register()
-class DETR(nn.Module):
+class DETR(ModelKind, nn.Module):
     """Object detection with transformers; boxes and classes, no masks."""
 
     @configurable
@@ -88,26 +101,28 @@ class DETR(nn.Module):
         pixel_mean: list[float],
         pixel_std: list[float],
         input_format: str,
+        in_features: Sequence[str] = LEVELS,
     ):
         """
         Args:
-            backbone: gives at least "res5".
             num_classes: C, no-object not counted.
             num_queries: N.
             d_model: d.
             deep_supervision: train every decoder layer (auxiliary losses).
             pixel_mean, pixel_std: of the channels, in the order of `input_format`, 0..255.
             input_format: "RGB" or "BGR", for the visualisation of inputs.
+            in_features: the backbone's levels, the coarsest last; see `name_levels`.
         """
         super().__init__()
         self.backbone = backbone
+        self.in_features = tuple(in_features)
         self.position_encoding = position_encoding
         self.transformer = transformer
         self.criterion = criterion
         self.deep_supervision = deep_supervision
         self.input_format = input_format
 
-        self.input_proj = nn.Conv2d(backbone.output_shape()["res5"].channels, d_model, 1)
+        self.input_proj = nn.Conv2d(self.level_shapes["res5"].channels, d_model, 1)
         self.query_embed = nn.Embedding(num_queries, d_model)
         self.class_embed = nn.Linear(d_model, num_classes + 1)
         self.bbox_embed = MLP(d_model, d_model, 4, num_layers=3)
@@ -118,14 +133,15 @@ class DETR(nn.Module):
     def from_config(cls, cfg):
         detr = cfg.MODEL.DETR
         backbone = build_backbone(cfg)
-        transformer = TRANSFORMER_REGISTRY.get(detr.TRANSFORMER)(cfg, backbone.output_shape())
+        shapes = name_levels(detr.IN_FEATURES, backbone.output_shape())
+        transformer = TRANSFORMER_REGISTRY.build(detr.TRANSFORMER, cfg, shapes)
+        criterion = CRITERION_REGISTRY.get(detr.CRITERION)
+        criterion = criterion(**criterion.arguments_from(detr, transformer.fixed_classes))
         return {
             "backbone": backbone,
-            "position_encoding": POSITION_ENCODING_REGISTRY.get(detr.POSITION_ENCODING)(cfg),
+            "position_encoding": POSITION_ENCODING_REGISTRY.build(detr.POSITION_ENCODING, cfg),
             "transformer": transformer,
-            "criterion": SetCriterion(
-                **SetCriterion.arguments_from(detr, transformer.fixed_classes)
-            ),
+            "criterion": CRITERION_REGISTRY.checked(detr.CRITERION, criterion),
             "num_classes": detr.NUM_CLASSES,
             "num_queries": transformer.num_learned,
             "d_model": detr.HIDDEN_DIM,
@@ -133,7 +149,28 @@ class DETR(nn.Module):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "input_format": cfg.INPUT.FORMAT,
+            "in_features": detr.IN_FEATURES,
         }
+
+    @classmethod
+    def check_classes(cls, cfg, dataset_name: str) -> None:
+        classes = MetadataCatalog.get(dataset_name).get("thing_classes")
+        if classes is not None and len(classes) != cfg.MODEL.DETR.NUM_CLASSES:
+            raise UserError(
+                f"Dataset {dataset_name} has {len(classes)} classes, but MODEL.DETR.NUM_CLASSES is "
+                f"{cfg.MODEL.DETR.NUM_CLASSES}: set MODEL.DETR.NUM_CLASSES {len(classes)}."
+            )
+
+    @classmethod
+    def queries_of(cls, cfg) -> tuple[int, tuple[int, ...]]:
+        detr = cfg.MODEL.DETR
+        fixed = TRANSFORMER_REGISTRY.get(detr.TRANSFORMER).fixed_classes_of(cfg)
+        return detr.NUM_OBJECT_QUERIES, tuple(fixed)
+
+    @property
+    def level_shapes(self) -> dict[str, ShapeSpec]:
+        """Channels and strides of the backbone's levels, "res5" the coarsest."""
+        return name_levels(self.in_features, self.backbone.output_shape())
 
     @property
     def device(self) -> torch.device:
@@ -160,12 +197,20 @@ class DETR(nn.Module):
     def preprocess(self, batched_inputs: list[dict]) -> ImageList:
         """Normalise the images and pad them, with zeros, at the right and the bottom.
 
+        To one size, and to what the backbone asks for.
+
         Channels are last in memory, from here to the mask head: what follows keeps the format of
         what it is given, and that is the one that convolutions are fastest in (docs/speed.md).
         """
         images = [x["image"].to(self.device, non_blocking=True) for x in batched_inputs]
         images = [(image - self.pixel_mean) / self.pixel_std for image in images]
-        images = ImageList.from_tensors(images)
+        for image in images:
+            check_image_size(self.backbone, tuple(image.shape[-2:]))
+        images = ImageList.from_tensors(
+            images,
+            self.backbone.size_divisibility,
+            padding_constraints=self.backbone.padding_constraints,
+        )
         images.tensor = images.tensor.contiguous(memory_format=torch.channels_last)
         return images
 
@@ -180,7 +225,7 @@ class DETR(nn.Module):
         """
         # Before the backbone, so that a GPU has work while this is copied to it.
         sizes = self.pixel_mean.new_tensor([(w, h) for h, w in images.image_sizes])
-        features = self.backbone(images.tensor)
+        features = name_levels(self.in_features, self.backbone(images.tensor))
         res5 = features["res5"]
         mask = padding_mask_of(images.image_sizes, images.tensor.shape[-2:], self.device)
         mask = resize_padding_mask(mask, res5.shape[-2:])

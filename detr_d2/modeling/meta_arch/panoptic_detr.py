@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ...classes import panoptic_classes
 from ...errors import UserError
+from ..backbone import name_levels
 from ..mask_head import MaskQueries
 from ..matcher import Targets
 from ..merging import MergingRule
@@ -26,6 +27,8 @@ from .detr import DETR, Encoded
 @META_ARCH_REGISTRY.register()
 class PanopticDETR(DETR):
     """Boxes, masks and the panoptic map of things and stuff."""
+
+    gives_panoptic = True
 
     @configurable
     def __init__(
@@ -80,11 +83,10 @@ class PanopticDETR(DETR):
     def from_config(cls, cfg):
         detr = cfg.MODEL.DETR
         arguments = super().from_config(cfg)
+        shapes = name_levels(detr.IN_FEATURES, arguments["backbone"].output_shape())
         arguments.update(
-            attention_map=ATTENTION_MAP_REGISTRY.get(detr.ATTENTION_MAP)(cfg),
-            mask_head=MASK_HEAD_REGISTRY.get(detr.MASK_HEAD)(
-                cfg, arguments["backbone"].output_shape()
-            ),
+            attention_map=ATTENTION_MAP_REGISTRY.build(detr.ATTENTION_MAP, cfg),
+            mask_head=MASK_HEAD_REGISTRY.build(detr.MASK_HEAD, cfg, shapes),
             thing_classes=_thing_classes(cfg),
             freeze_detr=detr.FREEZE_DETR,
             panoptic_score_threshold=detr.PANOPTIC.SCORE_THRESHOLD,
@@ -94,6 +96,10 @@ class PanopticDETR(DETR):
             masks_per_chunk=detr.MASKS_PER_CHUNK,
         )
         return arguments
+
+    @classmethod
+    def gives_instance_masks(cls, cfg) -> bool:
+        return cfg.MODEL.DETR.INSTANCES.MASKS_ON
 
     @property
     def mask_branch(self) -> tuple[nn.Module, nn.Module]:

@@ -4,17 +4,22 @@ from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, PanopticFPN
 from torch import Tensor
 
-from ...classes import panoptic_classes
+from ...classes import classes_of_metadata, panoptic_classes
+from ...errors import UserError
+from ...model_kind import ModelKind
 from ..batching import infer_by_size
 
 
 @META_ARCH_REGISTRY.register()
-class UnifiedPanopticFPN(PanopticFPN):
+class UnifiedPanopticFPN(ModelKind, PanopticFPN):
     """Detectron2's `PanopticFPN`, with things and stuff in one range of classes at its output.
 
     The parts, the losses and the merging are Detectron2's, and so are the names of the weights:
     those of its model zoo load.
     """
+
+    gives_panoptic = True
+    dataset_mapper = "PanopticFPNDatasetMapper"
 
     @configurable
     def __init__(self, *, thing_classes: list[int], stuff_classes: list[int], **panoptic_fpn):
@@ -34,6 +39,28 @@ class UnifiedPanopticFPN(PanopticFPN):
         arguments = super().from_config(cfg)
         arguments.update(thing_classes=classes.things, stuff_classes=classes.stuff)
         return arguments
+
+    @classmethod
+    def gives_instance_masks(cls, cfg) -> bool:
+        return True
+
+    @classmethod
+    def check_classes(cls, cfg, dataset_name: str) -> None:
+        classes = classes_of_metadata(dataset_name)
+        if classes is None or not classes.things:
+            raise UserError(
+                f"Dataset {dataset_name} has no things, which Panoptic FPN cannot be built "
+                "without: use MODEL.META_ARCHITECTURE PanopticDETR, or a panoptic dataset that "
+                "has some."
+            )
+        wanted = {"ROI_HEADS": len(classes.things), "SEM_SEG_HEAD": len(classes.stuff) + 1}
+        for head, number in wanted.items():
+            if number != cfg.MODEL[head].NUM_CLASSES:
+                raise UserError(
+                    f"Dataset {dataset_name} has {len(classes.things)} things and "
+                    f"{len(classes.stuff)} stuff classes, but MODEL.{head}.NUM_CLASSES is "
+                    f"{cfg.MODEL[head].NUM_CLASSES}: set MODEL.{head}.NUM_CLASSES {number}."
+                )
 
     def inference(self, batched_inputs: list[dict]) -> list[dict]:
         """
