@@ -28,6 +28,9 @@ _WEIGHTS = {
         f"{_OFFICIAL}detr-r50-dc5-panoptic-da08f1b1.pth"
     ),
     "COCO-PanopticSegmentation/panoptic_detr_R_101": f"{_OFFICIAL}detr-r101-panoptic-40021d53.pth",
+    "Shapes-PanopticSegmentation/panoptic_detr_fast": (
+        f"{PREFIX}Shapes-PanopticSegmentation/checkpoint/panoptic_detr_fast.pth"
+    ),
     "Shapes-PanopticSegmentation/panoptic_detr_R_18_narrow_dc5": (
         f"{PREFIX}Shapes-PanopticSegmentation/checkpoint/panoptic_detr_R_18_narrow_dc5.pth"
     ),

@@ -43,13 +43,14 @@ def test_the_published_weights_are_those_of_the_documentation():
         assert address == model_zoo.get_config(name, trained=True).MODEL.WEIGHTS
 
 
-def test_a_trained_model_by_name(tmp_path, monkeypatch):
+@pytest.mark.parametrize("shipped", [SHAPES, "Shapes-PanopticSegmentation/panoptic_detr_fast"])
+def test_a_trained_model_by_name(tmp_path, monkeypatch, shipped):
     monkeypatch.chdir(tmp_path)
-    model = model_zoo.get(SHAPES, trained=True, device="cpu")
-    weights = read_checkpoint(model_zoo.get_checkpoint_url(SHAPES)).weights
+    model = model_zoo.get(shipped, trained=True, device="cpu")
+    weights = read_checkpoint(model_zoo.get_checkpoint_url(shipped)).weights
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, weights[name].to(tensor.dtype)), name
-    untrained = model_zoo.get(SHAPES, device="cpu")
+    untrained = model_zoo.get(shipped, device="cpu")
     assert not torch.equal(untrained.query_embed.weight, model.query_embed.weight)
 
 

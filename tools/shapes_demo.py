@@ -26,8 +26,8 @@ CONFIGS = Path("configs/Shapes-PanopticSegmentation")
 CONFIG = str(CONFIGS / "panoptic_detr_demo.yaml")
 DATASET = "shapes_panoptic_val"
 # What the result is compared with: a checkpoint that was trained for longer, and its model.
-SHIPPED_CONFIG = CONFIGS / "panoptic_detr_R_18_narrow_dc5.yaml"
-SHIPPED_WEIGHTS = CONFIGS / "checkpoint" / "panoptic_detr_R_18_narrow_dc5.pth"
+SHIPPED_CONFIG = CONFIGS / "panoptic_detr_fast.yaml"
+SHIPPED_WEIGHTS = CONFIGS / "checkpoint" / "panoptic_detr_fast.pth"
 
 
 def main() -> None:
