@@ -35,13 +35,19 @@ def get_config_file(name: str) -> str:
     Raises:
         UserError: where there is none of this name.
     """
-    file = name if name.endswith(".yaml") else f"{name}.yaml"
-    if file not in shipped_names():
+    file = find_config_file(name)
+    if file is None:
         raise UserError(
             f"There is no configuration {name} among those that detr_d2 ships: name one of "
             f"{', '.join(shipped_names())}."
         )
-    return str(configs_folder() / file)
+    return file
+
+
+def find_config_file(name: str) -> str | None:
+    """As `get_config_file`; None where there is none of this name."""
+    file = name if name.endswith(".yaml") else f"{name}.yaml"
+    return str(configs_folder() / file) if file in shipped_names() else None
 
 
 class _ShippedFiles(PathHandler):

@@ -10,7 +10,6 @@ _HOW_TO_GET = {
     "cv2": "run `make env` in the repository, or `pip install opencv-python-headless`",
     "panopticapi": "run `make env` in the repository, or "
     "`pip install git+https://github.com/cocodataset/panopticapi`",
-    "timm": "run `pip install timm`",
 }
 
 

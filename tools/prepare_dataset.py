@@ -86,13 +86,13 @@ def _add_instances(formats) -> None:
 
 
 def _add_kinds(parser: argparse.ArgumentParser) -> None:
-    for kind, are in (("stuff", "are stuff"), ("things", "are things")):
+    for kind in ("stuff", "things"):
         parser.add_argument(
             f"--{kind}",
             nargs="*",
             default=[],
             metavar="CLASS",
-            help=f"classes that {are}, whatever isthing says",
+            help=f"classes that are {kind}, whatever isthing says",
         )
     parser.add_argument(
         "--ignore-iscrowd",

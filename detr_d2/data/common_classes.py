@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from detectron2.data import MetadataCatalog
 
+from ..classes import classes_of_metadata
 from ..errors import UserError
 from .registration import register_again
 
@@ -42,12 +43,10 @@ def number_classes_alike(names: Sequence[str]) -> None:
 
 def _classes_of(name: str) -> list[tuple[str, bool]] | None:
     """Name, and whether it is a thing, of each contiguous class; None where it is not known."""
-    metadata = MetadataCatalog.get(name)
-    classes = metadata.get("thing_classes")
-    if classes is None or metadata.get("stuff_dataset_id_to_contiguous_id") is None:
+    names, kinds = MetadataCatalog.get(name).get("thing_classes"), classes_of_metadata(name)
+    if names is None or kinds is None:
         return None
-    things = set(metadata.thing_dataset_id_to_contiguous_id.values())
-    return [(class_, number in things) for number, class_ in enumerate(classes)]
+    return [(class_, number in kinds.things) for number, class_ in enumerate(names)]
 
 
 def _difference(first: str, wanted: list, name: str, found: list) -> str:

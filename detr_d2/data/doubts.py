@@ -23,11 +23,11 @@ def doubts(categories: list[dict], annotations: list[dict]) -> list[str]:
         )
     only_crowd = [c["name"] for c in things if 0 < total[c["id"]] == crowd[c["id"]]]
     if only_crowd:
-        which = "All objects" if len(only_crowd) == _present(things, total) else "All objects of "
-        which += "" if which == "All objects" else ", ".join(only_crowd)
+        all_of_them = len(only_crowd) == sum(total[c["id"]] > 0 for c in things)
+        of = "" if all_of_them else f" of {', '.join(only_crowd)}"
         found.append(
-            f"{which} are crowd, which is neither found nor missed in an evaluation: where they "
-            "are objects (tools write iscrowd 1 for brushes), convert with --ignore-iscrowd."
+            f"All objects{of} are crowd, which is neither found nor missed in an evaluation: where "
+            "they are objects (tools write iscrowd 1 for brushes), convert with --ignore-iscrowd."
         )
     return found
 
@@ -41,7 +41,3 @@ def unused_classes(categories: list[dict], annotations: list[dict]) -> list[str]
 def _repeats_a_class(annotation: dict) -> bool:
     classes = [segment["category_id"] for segment in annotation["segments_info"]]
     return len(set(classes)) < len(classes)
-
-
-def _present(things: list[dict], total: Counter) -> int:
-    return sum(total[c["id"]] > 0 for c in things)

@@ -1,13 +1,12 @@
 """Maps of segment ids that are not COCO's RGB, as other tools write them."""
 
 import os
-from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
 
 from ..errors import UserError
-from .images import open_image
+from .images import read_upright
 from .panoptic_map import read_panoptic_png
 
 RGB = "rgb"  # R + 256 G + 65536 B, COCO's
@@ -28,8 +27,7 @@ def read_id_map(path: str | os.PathLike, where: str = "", form: str = RGB) -> np
     if form == BGR:
         ids = read_panoptic_png(path, where)
         return (ids & 255) << 16 | ids & 0xFF00 | ids >> 16
-    with open_image(path, where) as image:
-        values = _values_of(image)
+    values = _values_of(read_upright(path, where))
     if values is None:
         raise UserError(f"{path} {where} has several channels, and no values: leave --ids out.")
     return values
@@ -41,12 +39,12 @@ def meant_form(path: str | os.PathLike, listed: list[int]) -> str | None:
     Returns:
         A sentence with the remedy, where all ids but VOID are listed when it is read otherwise.
     """
-    with open_image(path) as image:
-        values, mode = _values_of(image), image.mode
-    if values is not None and _fits(lambda: values, listed):
-        what = "palette indices" if mode == "P" else "grey values"
+    image = read_upright(path)
+    values = _values_of(image)
+    if values is not None and _fits(values, listed):
+        what = "palette indices" if image.mode == "P" else "grey values"
         return _sentence(path, f"its ids are {what}", VALUE)
-    if _fits(lambda: read_id_map(path, form=BGR), listed):
+    if _fits(read_id_map(path, form=BGR), listed):
         return _sentence(path, "red and blue are exchanged", BGR)
     return None
 
@@ -58,8 +56,8 @@ def _sentence(path: str | os.PathLike, what: str, form: str) -> str:
     )
 
 
-def _fits(read: Callable[[], np.ndarray], listed: list[int]) -> bool:
-    found = np.unique(read())
+def _fits(ids: np.ndarray, listed: list[int]) -> bool:
+    found = np.unique(ids)
     found = found[found != 0]
     return len(found) > 0 and bool(np.isin(found, listed).all())
 

@@ -21,8 +21,6 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# Of an EXIF orientation: the directions of rows and columns, after the transposition from 5 on.
-_REVERSED = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}
 
 
 def read_image(path: str | os.PathLike, image_format: str = "RGB", where: str = "") -> np.ndarray:
@@ -48,6 +46,11 @@ def read_rgb(path: str | os.PathLike, where: str = "") -> Image.Image:
     Raises:
         UserError: where the file is missing, is no whole image, or has more than 16 bits.
     """
+    return _as_8_bits(read_upright(path, where), _named(path, where)).convert("RGB")
+
+
+def read_upright(path: str | os.PathLike, where: str = "") -> Image.Image:
+    """Read an image as it is, in whatever mode, turned as its EXIF orientation says."""
     with open_image(path, where) as image:
         try:
             image.load()
@@ -56,9 +59,7 @@ def read_rgb(path: str | os.PathLike, where: str = "") -> Image.Image:
                 f"{_named(path, where)} cannot be read as an image: {error}."
             ) from error
         turn = _TURNS.get(_orientation(image))
-        if turn is not None:
-            image = image.transpose(turn)
-        return _as_8_bits(image, _named(path, where)).convert("RGB")
+        return image if turn is None else image.transpose(turn)
 
 
 def tensor_of(image: np.ndarray) -> torch.Tensor:
@@ -68,29 +69,31 @@ def tensor_of(image: np.ndarray) -> torch.Tensor:
 
 def read_image_size(path: str | os.PathLike, where: str = "") -> tuple[int, int]:
     """(height, width) of the upright image; only the header is read, except of turned TIFFs."""
-    with open_image(path, where) as image:
-        if _orientation(image) < 5:
-            return image.height, image.width
-        if image.format == "TIFF":  # some versions of Pillow turn its size, some do not
-            return read_image(path, where=where).shape[:2]
-        return image.width, image.height
+    return read_size_and_orientation(path, where)[0]
 
 
-def read_orientation(path: str | os.PathLike, where: str = "") -> int:
-    """The EXIF orientation, 1 to 8, by which the stored image becomes the upright one.
+def read_size_and_orientation(
+    path: str | os.PathLike, where: str = ""
+) -> tuple[tuple[int, int], int]:
+    """As `read_image_size`, and by which EXIF orientation, 1 to 8, the image became upright.
 
-    1 for a TIFF, which Pillow turns while it reads it.
+    It is 1 for a TIFF, which Pillow turns while it reads it.
     """
     with open_image(path, where) as image:
-        return 1 if image.format == "TIFF" else _orientation(image)
+        orientation = _orientation(image)
+        stored = image.height, image.width
+        if image.format == "TIFF":  # some versions of Pillow turn its size, some do not
+            return stored if orientation < 5 else read_image(path, where=where).shape[:2], 1
+        return stored if orientation < 5 else stored[::-1], orientation
 
 
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """(H, W) as stored -> upright, by an EXIF orientation from 1 to 8."""
-    if orientation >= 5:
-        pixels = pixels.T
-    rows, columns = _REVERSED.get(orientation, (1, 1))
-    return pixels[::rows, ::columns]
+    """(H, W) of at most 16 bits, as stored -> upright, by an EXIF orientation from 1 to 8."""
+    turn = _TURNS.get(orientation)
+    if turn is None:
+        return pixels
+    wide = Image.fromarray(pixels.astype(np.int32))  # a mode that every Pillow turns
+    return np.asarray(wide.transpose(turn)).astype(pixels.dtype)
 
 
 def check_same_size(

@@ -7,7 +7,7 @@ from PIL import Image
 
 from ..errors import UserError
 from .files import written_beside
-from .images import open_image, read_rgb
+from .images import read_upright
 
 
 def read_panoptic_png(path: str, where: str = "") -> np.ndarray:
@@ -19,14 +19,14 @@ def read_panoptic_png(path: str, where: str = "") -> np.ndarray:
     Raises:
         UserError: where the file cannot be read, or has 16 bits, which RGB would cut.
     """
-    with open_image(path, where) as image:
-        if image.mode.startswith(("I", "F")):
-            raise UserError(
-                f"{path} {where} is a grey map of more than 8 bits, and COCO's format has ids as "
-                "R + 256 G + 65536 B: convert the dataset with tools/prepare_dataset.py panoptic "
-                "--ids value."
-            )
-    image = read_rgb(path, where)
+    image = read_upright(path, where)
+    if image.mode.startswith(("I", "F")):
+        raise UserError(
+            f"{path} {where} is a grey map of more than 8 bits, and COCO's format has ids as "
+            "R + 256 G + 65536 B: convert the dataset with tools/prepare_dataset.py panoptic "
+            "--ids value."
+        )
+    image = image.convert("RGB")
     # Pillow keeps a pixel in four bytes, of which the last means nothing.
     pixels = np.frombuffer(image.tobytes("raw", "RGBX"), dtype="<i4")
     return (pixels & 0xFFFFFF).reshape(image.height, image.width)

@@ -1,5 +1,7 @@
 """Which image comes next: `DATALOADER.SAMPLER_TRAIN`, of panoptic data as of instances."""
 
+from collections.abc import Sequence
+
 import torch
 from detectron2.config import CfgNode
 from detectron2.data.samplers import (
@@ -20,18 +22,21 @@ _NAMES = (
 )
 
 
-def build_training_sampler(cfg: CfgNode, datasets: dict[str, list[dict]], seed: int) -> Sampler:
+Datasets = Sequence[tuple[str, list[dict]]]  # names, and what each has
+
+
+def build_training_sampler(cfg: CfgNode, datasets: Datasets, seed: int) -> Sampler:
     """Detectron2's sampler of that name, for the dicts of all datasets one after the other.
 
     Args:
-        datasets: the dicts of each dataset of `DATASETS.TRAIN`, in order.
+        datasets: those of `DATASETS.TRAIN`, in order.
         seed: the same in all processes.
 
     Raises:
         UserError: where there is no such sampler, or a factor of a dataset is not its own.
     """
     name, loader = cfg.DATALOADER.SAMPLER_TRAIN, cfg.DATALOADER
-    size = sum(map(len, datasets.values()))
+    size = sum(len(dicts) for _, dicts in datasets)
     if name not in _NAMES:
         raise UserError(f"DATALOADER.SAMPLER_TRAIN is {name}: set one of {', '.join(_NAMES)}.")
     if name == "TrainingSampler":
@@ -43,11 +48,11 @@ def build_training_sampler(cfg: CfgNode, datasets: dict[str, list[dict]], seed: 
             size, loader.RANDOM_SUBSET_RATIO, seed_shuffle=seed, seed_subset=subset
         )
     if name == "RepeatFactorTrainingSampler":
-        factors = repeat_factors([d for dicts in datasets.values() for d in dicts], loader)
+        factors = repeat_factors([d for _, dicts in datasets for d in dicts], loader)
     else:
         factors = _of_datasets(cfg, datasets)
         if name == "WeightedCategoryTrainingSampler":
-            of_classes = [repeat_factors(dicts, loader) for dicts in datasets.values()]
+            of_classes = [repeat_factors(dicts, loader) for _, dicts in datasets]
             factors = factors * torch.cat(of_classes)
             factors = factors / factors.min()
     return RepeatFactorTrainingSampler(factors, seed=seed)
@@ -70,14 +75,14 @@ def repeat_factors(dataset_dicts: list[dict], loader: CfgNode) -> torch.Tensor:
     )
 
 
-def _of_datasets(cfg: CfgNode, datasets: dict[str, list[dict]]) -> torch.Tensor:
+def _of_datasets(cfg: CfgNode, datasets: Datasets) -> torch.Tensor:
     """(images,), the factor of the dataset of each in DATASETS.TRAIN_REPEAT_FACTOR, or 1."""
     factor_of = dict(cfg.DATASETS.TRAIN_REPEAT_FACTOR)
-    if unknown := factor_of.keys() - datasets.keys():
+    if unknown := factor_of.keys() - {name for name, _ in datasets}:
         raise UserError(
             f"DATASETS.TRAIN_REPEAT_FACTOR names {', '.join(sorted(unknown))}, which "
             "DATASETS.TRAIN does not: name datasets of it."
         )
-    sizes = torch.tensor([len(dicts) for dicts in datasets.values()])
-    factors = [float(factor_of.get(name, 1.0)) for name in datasets]
+    sizes = torch.tensor([len(dicts) for _, dicts in datasets])
+    factors = [float(factor_of.get(name, 1.0)) for name, _ in datasets]
     return torch.tensor(factors).repeat_interleave(sizes)

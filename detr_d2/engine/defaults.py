@@ -9,7 +9,7 @@ from detectron2.utils.file_io import PathManager
 from yaml import YAMLError
 
 from ..config import add_detr_config
-from ..config_files import get_config_file, shipped_names
+from ..config_files import find_config_file
 from ..data import register_from_config
 from ..data.common_classes import number_classes_alike
 from ..errors import UserError
@@ -74,13 +74,11 @@ def _merge(cfg: CfgNode, config_file: str, overrides: list, add_config: Sequence
 
 def _found(config_file: str) -> str:
     """A file as it is named, or one that is shipped."""
-    if PathManager.isfile(config_file):
-        return config_file
-    name = config_file if config_file.endswith(".yaml") else f"{config_file}.yaml"
-    if name in shipped_names():
-        return get_config_file(name)
-    name = config_file or "given"
-    raise UserError(f"There is no configuration {name}: name a file of configs/.")
+    file = config_file if PathManager.isfile(config_file) else find_config_file(config_file)
+    if file is None:
+        name = config_file or "given"
+        raise UserError(f"There is no configuration {name}: name a file of configs/.")
+    return file
 
 
 def check_dataset_classes(cfg: CfgNode, name: str) -> None:

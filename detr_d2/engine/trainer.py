@@ -64,13 +64,12 @@ class Trainer(DefaultTrainer):
         """
         for name in cfg.DATASETS.TRAIN:
             require_coco(name)
-        datasets = {
-            name: get_detection_dataset_dicts(
-                name, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
-            )
+        filter_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+        datasets = [  # a name may be there several times, and its images then come as often
+            (name, get_detection_dataset_dicts(name, filter_empty=filter_empty))
             for name in cfg.DATASETS.TRAIN
-        }
-        dataset = [d for dicts in datasets.values() for d in dicts]
+        ]
+        dataset = [d for _, dicts in datasets for d in dicts]
         model = kind_of(cfg)
         if start_iter == 0:  # otherwise it was done when the trainer was made
             _check_on_main_process(dataset, cfg.DATASETS.TRAIN)

@@ -20,7 +20,7 @@ def sampler_of(datasets: dict[str, list[dict]], *overrides):
     cfg = get_cfg()
     add_detr_config(cfg)
     cfg.merge_from_list(["DATALOADER.REPEAT_THRESHOLD", 0.5, *overrides])
-    return build_training_sampler(cfg, datasets, seed=3)
+    return build_training_sampler(cfg, list(datasets.items()), seed=3)
 
 
 def counts_of(sampler, size: int, drawn: int = 4000) -> list[float]:

@@ -1,5 +1,6 @@
 """Which classes are things, and which names are no classes."""
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from ...errors import UserError
@@ -21,10 +22,7 @@ class Kinds:
 
     def apply(self, categories: list[dict]) -> list[dict]:
         """The categories with their `isthing`; a `UserError` where a name is not theirs."""
-        names = [c["name"] for c in categories]
-        for name in (*self.stuff, *self.things):
-            if name not in names:
-                raise UserError(f"There is no class {name}: the classes are {', '.join(names)}.")
+        check_names((*self.stuff, *self.things), [c["name"] for c in categories])
         both = sorted({*self.stuff} & {*self.things})
         if both:
             raise UserError(f"{both[0]} is in --stuff and in --things: name it in one of them.")
@@ -33,6 +31,13 @@ class Kinds:
 
 
 AS_ANNOTATED = Kinds()
+
+
+def check_names(names: Iterable[str], classes: Collection[str]) -> None:
+    """A `UserError` of the first of `names` that is not among the names of classes."""
+    for name in names:
+        if name not in classes:
+            raise UserError(f"There is no class {name}: the classes are {', '.join(classes)}.")
 
 
 def leave_out_roots(

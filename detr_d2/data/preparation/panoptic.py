@@ -14,7 +14,7 @@ from ..images import check_same_size
 from ..panoptic_map import number_segments
 from ..problems import category_problems, json_problems, raise_first
 from .annotation import Annotation, Canvas, Segment
-from .kinds import AS_ANNOTATED, Kinds
+from .kinds import AS_ANNOTATED, Kinds, check_names
 from .source import Picture, Source, listed_size_of
 
 
@@ -137,9 +137,7 @@ def _annotate(
 
 def _check_names(classes: Classes, by_name: dict[str, dict]) -> None:
     parts = [part for parts in classes.merge.values() for part in parts]
-    for name in (*classes.drop, *parts, *classes.rename):
-        if name not in by_name:
-            raise UserError(f"There is no class {name}: the classes are {', '.join(by_name)}.")
+    check_names((*classes.drop, *parts, *classes.rename), by_name)
     for name, times in Counter([*{*classes.drop}, *parts, *classes.rename]).items():
         if times > 1:
             raise UserError(f"{name} is dropped, merged or renamed {times} times: do one of them.")

@@ -6,12 +6,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 from ...errors import UserError
 from ..doubts import doubts, unused_classes
 from ..files import folder_written_beside, join_inside, write_json
-from ..images import read_image_size, read_orientation, turned
+from ..images import read_size_and_orientation, turned
 from ..panoptic_map import measure_segments, write_panoptic_png
 from ..parallel import parallel_map
 from .annotation import Annotation
@@ -101,7 +99,7 @@ def _other_size(file, where: str, listed: tuple, size: tuple, swapped: bool) -> 
 
 def _turned(annotation: Annotation, orientation: int) -> Annotation:
     """An annotation of an image as stored, for the upright image."""
-    segment_map = np.ascontiguousarray(turned(annotation.segment_map, orientation))
+    segment_map = turned(annotation.segment_map, orientation)
     infos = annotation.segments_info
     measured = measure_segments(segment_map, len(infos))
     infos = [{**s, "area": area, "bbox": box} for s, (area, box) in zip(infos, measured)]
@@ -119,8 +117,7 @@ def _write_one(
     picture, png_name = item
     where = f"image {picture.image_id}"
     image_file = join_inside(source.image_root, picture.file_name, where)
-    height, width = read_image_size(image_file, f"({where})")
-    orientation = read_orientation(image_file, f"({where})")
+    (height, width), orientation = read_size_and_orientation(image_file, f"({where})")
     swapped = orientation >= 5
     stored = (width, height) if swapped else (height, width)
     size = stored if source.as_stored else (height, width)
