@@ -50,6 +50,7 @@ def _add_format(formats, name: str, description: str) -> argparse.ArgumentParser
         help="the annotations are for photographs as they lie in their files, before their EXIF "
         "orientation turns them",
     )
+    parser.set_defaults(skip_bad=False)
     parser.add_argument("--seed", type=int, default=0, help="of --val-share (default: 0)")
     parser.add_argument(
         "--workers",
@@ -70,6 +71,12 @@ def _add_instances(formats) -> None:
     )
     _add_kinds(parser)
     parser.add_argument("--instances-json", type=Path, required=True)
+    parser.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="leave out annotations that cannot be converted, such as those without a mask, and "
+        "say how many (default: list them and write nothing)",
+    )
     parser.add_argument(
         "--stuff-root",
         type=Path,
@@ -267,7 +274,9 @@ def main() -> None:
     for name in splits:
         preparation.check_is_new(args.output, name)
     for name, part in splits.items():
-        remarks, doubts = preparation.write_panoptic(part, args.output, name, args.workers)
+        remarks, doubts = preparation.write_panoptic(
+            part, args.output, name, args.workers, args.skip_bad
+        )
         folder, json_file = preparation.panoptic_paths(args.output, name)
         for remark, count in sorted(remarks.items()):
             print(f"{count} {remark}.")

@@ -18,7 +18,8 @@ def read_json(path: str | os.PathLike) -> dict | list:
     path = os.fspath(path)
     if not PathManager.isfile(path):
         raise UserError(f"{path} does not exist: check the path, or prepare the dataset first.")
-    with PathManager.open(path) as f:
+    # Whatever the locale is; with the mark that Windows puts before UTF-8, or without.
+    with open(PathManager.get_local_path(path), encoding="utf-8-sig") as f:
         try:
             return json.load(f)
         except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -115,7 +115,9 @@ def open_image(path: str | os.PathLike, where: str = "") -> Image.Image:
     name = _named(path, where)
     path = PathManager.get_local_path(os.fspath(path))
     if not os.path.isfile(path):
-        raise UserError(f"{name} does not exist: put it there, or correct the JSON.")
+        raise UserError(
+            f"{name} does not exist{_near_match(path)}: put it there, or correct the JSON."
+        )
     try:
         return Image.open(path)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -123,12 +125,25 @@ def open_image(path: str | os.PathLike, where: str = "") -> Image.Image:
 
 
 def find_image_files(root: str | os.PathLike) -> list[str]:
-    """The images in a folder and its sub-folders, relative to it, sorted."""
+    """The images in a folder and its sub-folders, relative to it, sorted.
+
+    What macOS leaves in archives, `._name` and `__MACOSX/name`, is no image.
+    """
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"{root} is not a folder: give the folder of the images.")
     files = [p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES]
-    return sorted(p.relative_to(root).as_posix() for p in files)
+    names = (p.relative_to(root) for p in files if not p.name.startswith("._"))
+    return sorted(name.as_posix() for name in names if "__MACOSX" not in name.parts)
+
+
+def _near_match(path: str) -> str:
+    """Names the file that differs in case alone, where there is one."""
+    path = Path(path)
+    for file in path.parent.iterdir() if path.parent.is_dir() else ():
+        if file.name.casefold() == path.name.casefold():
+            return f" ({file.name} is there)"
+    return ""
 
 
 def _orientation(image: Image.Image) -> int:

@@ -8,7 +8,8 @@ from detectron2.utils.colormap import colormap
 from detectron2.utils.file_io import PathManager
 
 from ..errors import UserError
-from .files import join_inside, read_json, read_json_object
+from .coco_json import read_coco
+from .files import join_inside
 from .problems import category_problems, json_problems, raise_first
 
 
@@ -65,7 +66,7 @@ def register_panoptic_dataset(
             f"{panoptic_json}, the panoptic JSON of dataset {name}, does not exist: set "
             "DATASETS.ROOT (or $DETECTRON2_DATASETS) to the folder that its path starts from."
         )
-    categories = read_json_object(panoptic_json).get("categories")
+    categories = read_coco(panoptic_json).get("categories")
     register_with_categories(name, image_root, panoptic_root, panoptic_json, categories)
 
 
@@ -73,7 +74,7 @@ def register_again(name: str, order: list[str]) -> None:
     """Register a dataset anew, with its contiguous classes in the order of these names."""
     known = MetadataCatalog.get(name)
     paths = (known.image_root, known.panoptic_root, known.panoptic_json)
-    categories = read_json_object(known.panoptic_json).get("categories")
+    categories = read_coco(known.panoptic_json).get("categories")
     DatasetCatalog.remove(name)
     MetadataCatalog.remove(name)
     register_with_categories(name, *paths, categories, order)
@@ -151,7 +152,7 @@ def load_panoptic_json(
     Args:
         things, stuff: from category ids to contiguous classes.
     """
-    content = read_json(panoptic_json)
+    content = read_coco(panoptic_json)
     raise_first(json_problems(content, panoptic_json))
     images = {image["id"]: image for image in content["images"]}
     dicts = []

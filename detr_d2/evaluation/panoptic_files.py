@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from ..data.files import join_inside, read_json_object
+from ..data.coco_json import read_coco
+from ..data.files import join_inside
 from ..data.panoptic_map import read_panoptic_png
 from ..data.problems import annotation_problems, category_problems, list_problems, raise_first
 from ..errors import UserError
@@ -39,7 +40,7 @@ class PanopticGroundTruth:
     """
 
     def __init__(self, panoptic_json: str, panoptic_root: str):
-        content = read_json_object(panoptic_json)
+        content = read_coco(panoptic_json)
         raise_first(category_problems(content.get("categories"), panoptic_json))
         self.panoptic_json, self.panoptic_root = panoptic_json, panoptic_root
         self.categories = content["categories"]
@@ -110,7 +111,7 @@ def evaluate_files(
     Raises:
         UserError: where an image has no prediction or two, or a file is missing or does not fit.
     """
-    content = read_json_object(panoptic_json)
+    content = read_coco(panoptic_json)
     raise_first(annotation_problems(content, truth.category_ids, panoptic_json))
     annotations = content["annotations"]
     truth.check_complete((a["image_id"] for a in annotations), panoptic_json)

@@ -94,3 +94,16 @@ def test_images_are_found_in_sub_folders(tmp_path):
     assert find_image_files(tmp_path) == ["a.tif", "b/a.PNG"]
     with pytest.raises(UserError, match="nowhere is not a folder"):
         find_image_files(tmp_path / "nowhere")
+
+
+def test_what_macos_leaves_in_archives_is_no_image(tmp_path):
+    for name in ("a.png", "._a.png", "__MACOSX/a.png", "sub/._b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (2, 2)).save(tmp_path / name)
+    assert find_image_files(tmp_path) == ["a.png"]
+
+
+def test_a_file_whose_name_differs_in_case_is_named(tmp_path):
+    Image.new("L", (2, 2)).save(tmp_path / "a.PNG")
+    with pytest.raises(UserError, match=r"a.png does not exist \(a.PNG is there\)"):
+        read_image(tmp_path / "a.png")

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,18 @@ class Segment:
     iscrowd: int = 0
 
 
+class BadAnnotation(NamedTuple):
+    """An annotation that cannot be converted.
+
+    Attributes:
+        kind: in words, such as "without a mask".
+        sentence: which one it is, and why it cannot.
+    """
+
+    kind: str
+    sentence: str
+
+
 @dataclass(frozen=True)
 class Annotation:
     """
@@ -27,11 +40,13 @@ class Annotation:
         segment_map: (H, W) uint16, t + 1 at segment t, 0 at VOID.
         segments_info: of segment t, as COCO's panoptic JSON has it; its id is t + 1.
         remarks: what was left out, in words, with how often.
+        bad: annotations of the image that could not be converted.
     """
 
     segment_map: np.ndarray
     segments_info: list[dict]
     remarks: Counter = field(default_factory=Counter)
+    bad: tuple[BadAnnotation, ...] = ()
 
 
 class Canvas:
@@ -42,6 +57,7 @@ class Canvas:
         self.segment_map = np.zeros((height, width), dtype=np.uint16)
         self.segments: list[Segment] = []
         self.remarks: Counter = Counter()
+        self.bad: list[BadAnnotation] = []
         self.where = where
 
     def add(self, mask: np.ndarray, segment: Segment) -> None:
@@ -95,4 +111,4 @@ class Canvas:
                 zip(present, measure_segments(segment_map, len(present))), 1
             )
         ]
-        return Annotation(segment_map, infos, self.remarks)
+        return Annotation(segment_map, infos, self.remarks, tuple(self.bad))

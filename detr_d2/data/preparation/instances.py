@@ -9,10 +9,12 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from ...errors import UserError
-from ..files import join_inside, read_json
+from ..coco_json import read_coco
+from ..files import join_inside
 from ..problems import category_problems, image_problems, is_list_of_dicts, raise_first
-from .annotation import Annotation, Canvas, Segment
+from .annotation import Annotation, BadAnnotation, Canvas, Segment
 from .categories import read_categories
+from .file_names import found_pictures
 from .kinds import AS_ANNOTATED, Kinds, leave_out_roots
 from .label_maps import SAME_NAME, add_stuff, read_label_map
 from .source import Picture, Source, listed_size_of
@@ -38,7 +40,7 @@ def from_instances(
         background: name of a stuff class for all other pixels; empty leaves them VOID.
         ignore_crowd: `iscrowd` 1 is an object like any other.
     """
-    content = read_json(instances_json)
+    content = read_coco(instances_json)
     for key in ("images", "annotations", "categories"):
         if not is_list_of_dicts(content, key):
             raise UserError(f"{instances_json} has no list {key}: give a COCO instances JSON.")
@@ -54,7 +56,8 @@ def from_instances(
     if background:
         categories.append({"id": background_id, "name": background, "isthing": 0})
     raise_first(category_problems(categories, f"{instances_json} and the stuff"))
-    pictures = _pictures(content, {c["id"] for c in things}, instances_json)
+    pictures, bad = _pictures(content, {c["id"] for c in things}, instances_json)
+    pictures, names = found_pictures(pictures, image_root, instances_json)
     return Source(
         image_root,
         pictures,
@@ -68,7 +71,8 @@ def from_instances(
             stuff_ids=frozenset(c["id"] for c in things if not c["isthing"]),
             ignore_crowd=ignore_crowd,
         ),
-        notes,
+        (*notes, *names),
+        bad,
     )
 
 
@@ -84,32 +88,43 @@ def _check_stuff(things: list[dict], stuff: list[dict], path: Path | None) -> No
             )
 
 
-def _pictures(content: dict, thing_ids: set[int], path: Path) -> list[Picture]:
-    annotations = defaultdict(list)
-    for annotation in content["annotations"]:
-        where = f"{path}, annotation {annotation.get('id')}"
-        missing = {"image_id", "category_id", "segmentation"} - annotation.keys()
-        if missing:
-            raise UserError(f"{where} has no {sorted(missing)[0]}: add it, or leave it out.")
-        category = annotation["category_id"]
-        if not isinstance(category, int) or category not in thing_ids:
-            raise UserError(
-                f"{where} has category {category!r}, which is not in `categories`: "
-                "add the category or change the annotation."
-            )
-        if annotation.get("iscrowd", 0) not in (0, 1):
-            raise UserError(f"{where} has iscrowd {annotation['iscrowd']!r}: use 0 or 1.")
-        annotations[annotation["image_id"]].append(annotation)
+def _pictures(
+    content: dict, category_ids: set[int], path: Path
+) -> tuple[list[Picture], tuple[BadAnnotation, ...]]:
+    """The images with their annotations, and those annotations that are none."""
     images = {image["id"]: image for image in content["images"]}
-    lost = annotations.keys() - images.keys()
-    if lost:
-        raise UserError(
-            f"{path}: image {min(lost, key=str)} has annotations but is not in `images`: add it."
-        )
-    return [
+    annotations, bad = defaultdict(list), []
+    for annotation in content["annotations"]:
+        problem = _problem(annotation, images, category_ids)
+        if problem:
+            kind, sentence = problem
+            where = f"{path}, annotation {annotation.get('id')}"
+            bad.append(BadAnnotation(kind, f"{where} {sentence}"))
+        else:
+            annotations[annotation["image_id"]].append(annotation)
+    pictures = [
         Picture(image["file_name"], id_, annotations.get(id_, []), listed_size_of(image))
         for id_, image in images.items()
     ]
+    return pictures, tuple(bad)
+
+
+def _problem(annotation: dict, images: dict, category_ids: set[int]) -> tuple[str, str] | None:
+    """What keeps an annotation from being converted: its kind, and the end of a sentence."""
+    missing = sorted({"image_id", "category_id", "segmentation"} - annotation.keys())
+    if missing:
+        return f"without {missing[0]}", f"has no {missing[0]}: add it, or leave it out."
+    category, image_id = annotation["category_id"], annotation["image_id"]
+    if not isinstance(category, int) or category not in category_ids:
+        return "of no category", (
+            f"has category {category!r}, which is not in `categories`: "
+            "add the category or change the annotation."
+        )
+    if annotation.get("iscrowd", 0) not in (0, 1):
+        return "with a wrong iscrowd", f"has iscrowd {annotation['iscrowd']!r}: use 0 or 1."
+    if not isinstance(image_id, (int, str)) or image_id not in images:
+        return "of no image", f"is of image {image_id!r}, which is not in `images`: add it."
+    return None
 
 
 def _annotate(
@@ -130,18 +145,24 @@ def _annotate(
         path = join_inside(stuff_root, SAME_NAME.replace(picture.file_name), where)
         labels = read_label_map(path, height, width, where)
         add_stuff(canvas, labels, stuff)
-    runs = [run_lengths(a, height, width, instances_json) for a in picture.content]
+    annotations, runs = [], []
+    for annotation in picture.content:
+        try:
+            runs.append(run_lengths(annotation, height, width, instances_json))
+            annotations.append(annotation)
+        except UserError as error:
+            canvas.bad.append(BadAnnotation("without a mask", str(error)))
     # Stuff below, one segment a class; of overlapping stuff, the smaller class lies above.
     of_stuff = defaultdict(list)
-    for annotation, run in zip(picture.content, runs):
+    for annotation, run in zip(annotations, runs):
         if annotation["category_id"] in stuff_ids:
             of_stuff[annotation["category_id"]].append(run)
     unions = {id_: coco_mask.merge(parts) for id_, parts in of_stuff.items()}
     for id_ in sorted(unions, key=lambda id_: -int(coco_mask.area(unions[id_]))):
         canvas.add(coco_mask.decode(unions[id_]).astype(bool), Segment(id_))
-    objects = [n for n, a in enumerate(picture.content) if a["category_id"] not in stuff_ids]
+    objects = [n for n, a in enumerate(annotations) if a["category_id"] not in stuff_ids]
     areas = [int(coco_mask.area(runs[n])) for n in objects]
-    segments = [_object(picture.content[n], ignore_crowd) for n in objects]
+    segments = [_object(annotations[n], ignore_crowd) for n in objects]
     canvas.add_objects(
         zip(areas, segments), lambda n: coco_mask.decode(runs[objects[n]]).astype(bool)
     )
@@ -158,14 +179,16 @@ def _object(annotation: dict, ignore_crowd: bool) -> Segment:
 def run_lengths(annotation: dict, height: int, width: int, path: Path) -> dict:
     """The mask of one annotation in pycocotools' compressed form.
 
-    `segmentation` is a list of polygons (x, y, x, y, ...), whose union it is, or run lengths as a
-    list or as COCO's text.
+    `segmentation` is a list of polygons (x, y, x, y, ...), whose union it is, one polygon alone, or
+    run lengths as a list or as COCO's text.
     """
     segmentation = annotation["segmentation"]
     where = f"{path}, annotation {annotation.get('id')} (image {annotation['image_id']})"
     try:
         if isinstance(segmentation, dict):
             return _checked_runs(segmentation, height, width)
+        if _is_polygon(segmentation):  # as VIA 3 writes it
+            segmentation = [segmentation]
         if not isinstance(segmentation, list) or not all(isinstance(p, list) for p in segmentation):
             raise ValueError("its segmentation is no list of polygons, and no run lengths")
         polygons = [_checked_polygon(polygon) for polygon in segmentation]
@@ -176,7 +199,16 @@ def run_lengths(annotation: dict, height: int, width: int, path: Path) -> dict:
         raise UserError(f"{where}: {error}, so it has no mask: correct or remove it.") from error
 
 
-def _checked_polygon(polygon: list[float]) -> list[float]:
+def _is_polygon(segmentation) -> bool:
+    return (
+        isinstance(segmentation, list)
+        and len(segmentation) >= 6
+        and not any(isinstance(x, (list, dict)) for x in segmentation)
+    )
+
+
+def _checked_polygon(polygon: list[float | str]) -> list[float]:
+    polygon = [float(x) for x in polygon]
     if len(polygon) < 6 or len(polygon) % 2:
         raise ValueError(f"a polygon has {len(polygon)} numbers, not x and y of three points")
     if not all(math.isfinite(x) and abs(x) < _FARTHEST for x in polygon):

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import UserError
-from ..files import join_inside, read_json
+from ..coco_json import read_coco
+from ..files import join_inside
 from ..id_maps import RGB, read_id_map
 from ..images import check_same_size
 from ..panoptic_map import number_segments
 from ..problems import category_problems, json_problems, raise_first
 from .annotation import Annotation, Canvas, Segment
+from .file_names import found_pictures
 from .kinds import AS_ANNOTATED, Kinds, check_names
 from .source import Picture, Source, listed_size_of
 
@@ -79,7 +81,7 @@ def from_panoptic(
     Every segment keeps its pixels, but for those that become VOID; the stuff segments of one class
     in an image become one.
     """
-    content = read_json(panoptic_json)
+    content = read_coco(panoptic_json)
     raise_first(json_problems(content, str(panoptic_json)))
     raise_first(category_problems(content.get("categories"), str(panoptic_json)))
     categories, new_id = (classes or Classes()).apply(content["categories"])
@@ -92,6 +94,7 @@ def from_panoptic(
         for image in content["images"]
         if image["id"] in annotations
     ]
+    pictures, notes = found_pictures(pictures, image_root, panoptic_json)
     stuff = frozenset(c["id"] for c in categories if not c["isthing"])
     return Source(
         image_root,
@@ -105,6 +108,7 @@ def from_panoptic(
             ignore_crowd=ignore_crowd,
             form=form,
         ),
+        notes,
     )
 
 

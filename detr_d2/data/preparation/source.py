@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import UserError
-from .annotation import Annotation
+from .annotation import Annotation, BadAnnotation
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class Source:
         annotate: from a picture, its height and its width to its annotation; runs in other
             processes.
         notes: sentences on what was left out or decided before an image was read.
+        bad: annotations that cannot be converted, seen before an image was read.
         as_stored: annotations are for images as they lie in their files, before their EXIF
             orientation turns them.
     """
@@ -46,6 +47,7 @@ class Source:
     categories: list[dict]
     annotate: Callable[[Picture, int, int], Annotation]
     notes: tuple[str, ...] = ()
+    bad: tuple[BadAnnotation, ...] = ()
     as_stored: bool = False
 
     def only(self, file_names: Iterable[str]) -> "Source":
@@ -84,7 +86,8 @@ class Source:
         val = {names[i] for i in drawn}
         return {
             "train": replace(self, pictures=[p for p in self.pictures if p.file_name not in val]),
-            "val": replace(self, pictures=[p for p in self.pictures if p.file_name in val]),
+            # What is bad belongs to no image: it is told of once.
+            "val": replace(self, pictures=[p for p in self.pictures if p.file_name in val], bad=()),
         }
 
 
@@ -99,7 +102,7 @@ def listed_size_of(image: dict) -> tuple[int, int] | None:
 def read_list(path: Path) -> list[str]:
     """The lines of a text file that are not empty."""
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as a list of images: {error}.") from error
     return [line.strip() for line in lines if line.strip()]

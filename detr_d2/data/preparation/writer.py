@@ -2,8 +2,10 @@
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from ...errors import UserError
@@ -12,16 +14,21 @@ from ..files import folder_written_beside, join_inside, write_json
 from ..images import read_size_and_orientation, turned
 from ..panoptic_map import measure_segments, write_panoptic_png
 from ..parallel import parallel_map
-from .annotation import Annotation
+from .annotation import Annotation, BadAnnotation
 from .source import Picture, Source
+
+_LISTED = 10  # bad annotations that are named one by one
 
 
 def write_panoptic(
-    source: Source, output: Path, name: str, workers: int
+    source: Source, output: Path, name: str, workers: int, skip_bad: bool = False
 ) -> tuple[Counter, list[str]]:
     """Annotate all images and write them; nothing appears before all of it is complete.
 
     The files are the same, byte for byte, whatever the number of workers.
+
+    Args:
+        skip_bad: leave out the annotations that cannot be converted.
 
     Returns:
         What was left out, in words, with how often; and sentences on what is doubtful.
@@ -42,10 +49,25 @@ def write_panoptic(
             workers,
             f"Converting {name}",
         )
-    images, annotations, remarks = zip(*written)
+        images, annotations, remarks, bad = zip(*written)
+        bad = (*source.bad, *chain(*bad))
+        if bad and not skip_bad:
+            raise UserError(_listing(bad))
     content = {"images": images, "annotations": annotations, "categories": source.categories}
     write_json(json_file, content)
-    return sum(remarks, Counter()), _doubts(source.categories, list(annotations))
+    left_out = Counter(f"annotations {kind}: left out" for kind, _ in bad)
+    return sum(remarks, left_out), _doubts(source.categories, list(annotations))
+
+
+def _listing(bad: Sequence[BadAnnotation]) -> str:
+    """The first sentences, and how many there are of each kind."""
+    lines = [sentence for _, sentence in bad[:_LISTED]]
+    if len(bad) > _LISTED:
+        lines.append(f"and {len(bad) - _LISTED} more.")
+    kinds = Counter(kind for kind, _ in bad).most_common()
+    total = ", ".join(f"{count} {kind}" for kind, count in kinds)
+    lines.append(f"Annotations that cannot be converted: {total}. --skip-bad leaves them out.")
+    return "\n".join(lines)
 
 
 def _doubts(categories: list[dict], annotations: list[dict]) -> list[str]:
@@ -108,12 +130,12 @@ def _turned(annotation: Annotation, orientation: int) -> Annotation:
 
 def _without_pictures(source: Source) -> Source:
     """What goes to other processes with every chunk of work."""
-    return replace(source, pictures=[])
+    return replace(source, pictures=[], bad=())
 
 
 def _write_one(
     item: tuple[Picture, str], *, source: Source, folder: Path
-) -> tuple[dict, dict, Counter]:
+) -> tuple[dict, dict, Counter, tuple[BadAnnotation, ...]]:
     picture, png_name = item
     where = f"image {picture.image_id}"
     image_file = join_inside(source.image_root, picture.file_name, where)
@@ -138,4 +160,4 @@ def _write_one(
         "file_name": png_name,
         "segments_info": annotation.segments_info,
     }
-    return image, listed, annotation.remarks
+    return image, listed, annotation.remarks, annotation.bad

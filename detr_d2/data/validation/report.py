@@ -7,8 +7,9 @@ from itertools import groupby
 from pathlib import Path
 
 from ...errors import UserError
+from ..coco_json import read_coco
 from ..doubts import doubts
-from ..files import read_json, write_json
+from ..files import write_json
 from ..problems import (
     FORMAT,
     REPEATED,
@@ -72,7 +73,7 @@ def validate(dataset: Dataset, against: tuple[str, str] | None, workers: int) ->
     Raises:
         UserError: where the JSON itself, or its categories, cannot be used.
     """
-    content = read_json(dataset.panoptic_json)
+    content = read_coco(dataset.panoptic_json)
     path = dataset.panoptic_json
     raise_first(list_problems(content, path))
     raise_first(category_problems(content.get("categories"), path))
@@ -84,7 +85,7 @@ def validate(dataset: Dataset, against: tuple[str, str] | None, workers: int) ->
     problems += repetition_problems(inspections)
     if against is not None:
         other_root, other_json = against
-        other = read_json(other_json)
+        other = read_coco(other_json)
         raise_first(json_problems(other, other_json))
         digests = digest_images(other, other_root, workers)
         problems += overlap_problems(inspections, digests, other_json)

@@ -72,7 +72,7 @@ def with_image(content, **changes):
         (lambda c: with_image(c, file_name=3), "Format", "image 5 has the file_name 3: correct"),
         (lambda c: with_image(c, id=[5]), "Format", "image [5] has the id [5]: correct it"),
         (lambda c: {"annotations": []}, "Format", "annotates no image"),
-        (lambda c: with_segment(c, id="7"), "Segment ids", "a segment has the id '7': use whole"),
+        (lambda c: with_segment(c, id="a7"), "Segment ids", "a segment has the id 'a7': use whole"),
         (lambda c: with_segment(c, category_id=[3]), "Unknown categories", "has category [3]"),
         (lambda c: {"images": c["images"] * 2}, "Repeated ids and files", "have the id 5"),
         (lambda c: {"images": c["images"] * 2}, "Repeated ids and files", "are the file a.png"),
@@ -131,7 +131,7 @@ def test_categories_that_cannot_be_used_are_one_sentence(dataset):
         )
     for key, value, sentence in [
         ("isthing", "yes", "has isthing 'yes': use 0 or 1"),
-        ("id", "9", "the category id '9' is no whole number"),
+        ("id", "9a", "the category id '9a' is no whole number"),
         ("name", None, "the category name None is no text"),
     ]:
         with pytest.raises(UserError, match=sentence):

@@ -1,0 +1,148 @@
+"""JSONs as annotation tools and scripts write them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from panoptic_files import read_written, save_noise
+
+from detr_d2.data.preparation import from_instances, write_panoptic
+from detr_d2.errors import UserError
+
+SQUARE = [1, 2, 5, 2, 5, 4, 1, 4]
+BLOCK = frozenset((y, x) for y in (2, 3) for x in (1, 2, 3, 4))
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    for name in ("a.jpg", "sub/b.jpg", "sub/c.JPG", "one/d.jpg", "two/d.jpg"):
+        save_noise(tmp_path / "images" / name, 6, 8)
+    return tmp_path
+
+
+def content_of(file_name="a.jpg", **annotation) -> dict:
+    annotation = {
+        "id": 1,
+        "image_id": 9,
+        "category_id": 3,
+        "segmentation": [SQUARE],
+        **annotation,
+    }
+    return {
+        "images": [{"id": 9, "file_name": file_name, "height": 6, "width": 8}],
+        "annotations": [annotation],
+        "categories": [{"id": 3, "name": "car"}],
+    }
+
+
+def convert(folder: Path, content: dict, encoding="utf-8", **options) -> tuple[dict, list]:
+    path = folder / "instances.json"
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding=encoding)
+    source = from_instances(folder / "images", path)
+    remarks, _ = write_panoptic(source, folder / "out", "train", workers=1, **options)
+    return read_written(folder / "out"), [*source.notes, *remarks.elements()]
+
+
+def test_a_flat_polygon_is_one_polygon(folder):
+    found, _ = convert(folder, content_of(segmentation=SQUARE))
+    assert found["a.jpg"] == [(3, 0, BLOCK)]
+
+
+@pytest.mark.parametrize("kind", [float, str, lambda n: f"{n}.0"])
+def test_numbers_may_be_floats_and_text(folder, kind):
+    content = content_of(
+        category_id=kind(3), iscrowd=kind(0), segmentation=[[str(x) for x in SQUARE]]
+    )
+    content["categories"][0].update(id=kind(3), isthing=kind(1))
+    content["annotations"][0]["image_id"] = kind(9)
+    content["images"][0].update(height=kind(6), width=kind(8))
+    found, _ = convert(folder, content)
+    assert found["a.jpg"] == [(3, 0, BLOCK)]
+
+
+def test_ids_of_images_that_are_text_stay_text(folder):
+    content = content_of(image_id="09")
+    content["images"][0]["id"] = "09"
+    convert(folder, content)
+    written = json.loads((folder / "out/panoptic_train.json").read_text())
+    assert written["images"][0]["id"] == written["annotations"][0]["image_id"] == "09"
+
+
+def test_a_byte_order_mark_is_no_content(folder):
+    content = content_of()
+    content["categories"][0]["name"] = "Straße"
+    convert(folder, content, encoding="utf-8-sig")
+    written = json.loads((folder / "out/panoptic_train.json").read_text(encoding="utf-8"))
+    assert written["categories"][0]["name"] == "Straße"
+
+
+@pytest.mark.parametrize(
+    "listed, found",
+    [
+        ("sub\\b.jpg", "sub/b.jpg"),
+        ("sub/c.jpg", "sub/c.JPG"),
+        ("/data/upload/1/sub/b.jpg", "sub/b.jpg"),
+        ("C:\\pictures\\a.jpg", "a.jpg"),
+        ("../../media/b.jpg", "sub/b.jpg"),
+        ("https://example.com/sub/b.jpg", "sub/b.jpg"),
+        ("/elsewhere/two/d.jpg", "two/d.jpg"),
+    ],
+)
+def test_the_file_that_was_meant_is_found_and_said(folder, listed, found):
+    images, said = convert(folder, content_of(listed))
+    assert list(images) == [found]
+    assert said == [f"1 of 1 images are found under other names, such as {found} for {listed}."]
+
+
+@pytest.mark.parametrize("listed", ["/elsewhere/d.jpg", "../e.jpg", "e.jpg"])
+def test_what_could_be_two_files_or_none_is_not_guessed(folder, listed):
+    with pytest.raises(UserError, match=r"leaves|does not exist"):
+        convert(folder, content_of(listed))
+    assert not (folder / "out/panoptic_train.json").exists()
+
+
+def test_two_images_are_not_one_file(folder):
+    content = content_of("/x/a.jpg")
+    content["images"].append({**content["images"][0], "id": 10, "file_name": "a.jpg"})
+    with pytest.raises(UserError, match=r"images 9 and 10 would both be the file a\.jpg"):
+        convert(folder, content)
+
+
+def test_a_url_is_called_one(folder):
+    with pytest.raises(UserError, match=r"image 9 is a URL, http://x\.org/e\.jpg: download"):
+        convert(folder, content_of("http://x.org/e.jpg"))
+
+
+def bad_annotations(count: int) -> list[dict]:
+    good = content_of()["annotations"][0]
+    bad = [
+        {**good, "segmentation": []},
+        {**good, "category_id": 4},
+        {**good, "image_id": 8},
+        {**good, "iscrowd": 2},
+        {k: v for k, v in good.items() if k != "segmentation"},
+        {**good, "segmentation": ["x"] * 6},
+    ]
+    return [{**bad[n % 6], "id": n} for n in range(count)] + [{**good, "id": count}]
+
+
+def test_all_bad_annotations_are_told_at_once(folder):
+    content = content_of()
+    content["annotations"] = bad_annotations(12)
+    with pytest.raises(UserError) as error:
+        convert(folder, content)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 12 and lines[10] == "and 2 more."
+    assert "annotation 1 has category 4" in lines[0]
+    assert "4 without a mask, 2 of no category, 2 of no image, 2 with a wrong iscrowd" in lines[-1]
+    assert "--skip-bad" in lines[-1]
+    assert not list(folder.glob("out/*"))
+
+
+def test_bad_annotations_can_be_left_out_and_are_counted(folder):
+    content = content_of()
+    content["annotations"] = bad_annotations(6)
+    found, said = convert(folder, content, skip_bad=True)
+    assert found["a.jpg"] == [(3, 0, BLOCK)]
+    assert said.count("annotations without a mask: left out") == 2
+    assert len(said) == 6
