@@ -51,6 +51,7 @@ class Checkpointer(DetectionCheckpointer):
         super().__init__(model, save_dir, **checkpointables)
         self.dataset = dataset
         self.about = about
+        self._resumes = False
 
     @classmethod
     def from_config(
@@ -88,6 +89,18 @@ class Checkpointer(DetectionCheckpointer):
             # Detectron2 leaves it set after an error and then refuses to load anything else.
             self._parsed_url_during_load = None
 
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """
+        Raises:
+            UserError: where a training that is resumed had another model: what the optimizer has
+                kept of each parameter does not fit.
+        """
+        self._resumes = resume and self.has_checkpoint() and "trainer" in self.checkpointables
+        try:
+            return super().resume_or_load(path, resume=resume)
+        finally:
+            self._resumes = False
+
     def _load_file(self, filename: str) -> dict[str, Any]:
         checkpoint = read_checkpoint(filename)
         logger.info("%s: weights of %s.", filename, checkpoint.format)
@@ -105,14 +118,37 @@ class Checkpointer(DetectionCheckpointer):
                 f"Nothing in the checkpoint (read as {source.format}) fits the model: its names "
                 f"begin with {', '.join(sorted(weights)[:3])}. Name another file in MODEL.WEIGHTS."
             )
+        if self._resumes:
+            self._check_same_model(source, fitted)
         self.model.load_state_dict(fitted.weights, strict=False)
         if table := report.table(fitted, weights, model):
             logger.warning("Checkpoint and model differ:\n%s", table)
         _warn_of_other_architecture(source.about, self.about)
         return _IncompatibleKeys(fitted.missing, fitted.unexpected, fitted.wrong_shape)
 
+    def _check_same_model(self, source: Checkpoint, fitted: report.Fit) -> None:
+        theirs, ours = source.classes, classes_of_dataset(self.dataset)
+        if theirs is not None and ours is not None and theirs.names != ours.names:
+            differs = (
+                f"is of {_in_short(theirs)}, and the dataset {self.dataset} has {_in_short(ours)}"
+            )
+        elif fitted.missing or fitted.wrong_shape:
+            differs = "is of another model than the configuration's"
+        else:
+            return
+        raise UserError(
+            f"The training in {self.save_dir} cannot be resumed: its checkpoint {differs}. Start "
+            f"another from its weights, without --resume: MODEL.WEIGHTS "
+            f"{self.get_checkpoint_file()} and a new OUTPUT_DIR."
+        )
+
     def _log_incompatible_keys(self, incompatible: _IncompatibleKeys) -> None:
         pass  # logged as one table already
+
+
+def _in_short(classes: Classes) -> str:
+    first = ", ".join(str(name) for name in classes.names[:3])
+    return f"{len(classes)} classes ({first}{', ...' if len(classes) > 3 else ''})"
 
 
 def _warn_of_other_architecture(theirs: About, ours: About) -> None:

@@ -69,7 +69,11 @@ def main() -> int:
     if args.video is not None or args.camera is not None:
         with FrameSource(args.video if args.camera is None else args.camera) as source:
             return draw_video(args, source, Predictor(cfg), metadata)
-    sources = dataset_images(args.dataset) if args.dataset else find_images(args.input)
+    sources = (
+        dataset_images(args.dataset, cfg.INPUT.WHITE)
+        if args.dataset
+        else find_images(args.input, cfg.INPUT.WHITE)
+    )
     return draw_images(args, sources[: args.limit], Predictor(cfg), metadata)
 
 

@@ -38,7 +38,11 @@ def main() -> None:
     setup_logger(name="detr_d2")
     cfg = setup_cfg(args.config_file, overrides_of(args))
     metadata = MetadataCatalog.get(first_dataset(cfg))
-    sources = dataset_images(args.dataset) if args.dataset else find_images([args.input])
+    sources = (
+        dataset_images(args.dataset, cfg.INPUT.WHITE)
+        if args.dataset
+        else find_images([args.input], cfg.INPUT.WHITE)
+    )
     index = args.index if args.dataset else 0
     if not 0 <= index < len(sources):
         raise UserError(

@@ -1,5 +1,6 @@
 """Train or evaluate DETR and panoptic DETR."""
 
+import torch
 from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
@@ -8,6 +9,7 @@ from ..checkpoint import Checkpointer
 from ..data.coco import require_coco
 from ..engine import Trainer, setup_cfg
 from ..engine.tools import add_imports, overrides_of
+from ..errors import UserError
 
 
 def _train_or_evaluate(args):
@@ -27,10 +29,19 @@ def _train_or_evaluate(args):
     return Trainer.test(cfg, model)
 
 
+def _check_gpus(wanted: int) -> None:
+    found = torch.cuda.device_count()
+    if wanted > max(1, found):  # one process may train on the processor
+        raise UserError(
+            f"--num-gpus {wanted}, but PyTorch finds {found} GPUs: give a smaller number."
+        )
+
+
 def main() -> None:
     parser = default_argument_parser()
     add_imports(parser)
     args = parser.parse_args()
+    _check_gpus(args.num_gpus)
     launch(
         _train_or_evaluate,
         args.num_gpus,

@@ -1,16 +1,19 @@
 """Images of every format that Pillow reads: upright, with 8 bits a channel."""
 
+import logging
 import os
 from pathlib import Path
 
 import numpy as np
 import torch
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.logger import log_first_n
 from PIL import Image
 
 from ..errors import UserError
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
+WHITE = 2**16 - 1  # of 16 bits a channel
 _EXIF_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -23,21 +26,24 @@ _TURNS = {
 }
 
 
-def read_image(path: str | os.PathLike, image_format: str = "RGB", where: str = "") -> np.ndarray:
+def read_image(
+    path: str | os.PathLike, image_format: str = "RGB", where: str = "", white: int = WHITE
+) -> np.ndarray:
     """Read an image as the model sees it; see `read_rgb`.
 
     Args:
         image_format: channels of the result, "RGB" or "BGR"; grey, palette and alpha are converted.
         where: stands behind the path in errors, such as "(image 5)".
+        white: its value where a channel has 16 bits.
 
     Returns:
         (H, W, 3) uint8, upright.
     """
-    pixels = np.asarray(read_rgb(path, where))
+    pixels = np.asarray(read_rgb(path, where, white))
     return np.ascontiguousarray(pixels[:, :, ::-1]) if image_format == "BGR" else pixels
 
 
-def read_rgb(path: str | os.PathLike, where: str = "") -> Image.Image:
+def read_rgb(path: str | os.PathLike, where: str = "", white: int = WHITE) -> Image.Image:
     """Read an image, turned as its EXIF orientation says, in the mode "RGB".
 
     Unlike Detectron2's `read_image`, it turns a TIFF once (Pillow has turned it already),
@@ -46,7 +52,7 @@ def read_rgb(path: str | os.PathLike, where: str = "") -> Image.Image:
     Raises:
         UserError: where the file is missing, is no whole image, or has more than 16 bits.
     """
-    return _as_8_bits(read_upright(path, where), _named(path, where)).convert("RGB")
+    return _as_8_bits(read_upright(path, where), _named(path, where), white).convert("RGB")
 
 
 def read_upright(path: str | os.PathLike, where: str = "") -> Image.Image:
@@ -154,16 +160,33 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _as_8_bits(image: Image.Image, name: str) -> Image.Image:
+def _as_8_bits(image: Image.Image, name: str, white: int) -> Image.Image:
     sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
     if sixteen_bits:
-        return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8))
+        values = np.asarray(image).astype(np.uint16)
+        _warn_of_the_dark(values, name, white)
+        if white != WHITE:
+            values = np.minimum(values, white).astype(np.uint32) * WHITE // white
+        return Image.fromarray((values >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise UserError(
             f"{name} has 32 bits a channel, and nothing says which value is white: write it with "
             "8 or 16 bits."
         )
     return image
+
+
+def _warn_of_the_dark(values: np.ndarray, name: str, white: int) -> None:
+    brightest = int(values.max(initial=0))
+    if brightest < white / 8:
+        likely = 2 ** max(8, brightest.bit_length()) - 1
+        log_first_n(
+            logging.WARNING,
+            f"{name} has 16 bits a channel and no value above {brightest}, so that it is nearly "
+            f"black where {white} is white: set INPUT.WHITE, to {likely} perhaps.",
+            name=__name__,
+            key="caller",
+        )
 
 
 def _named(path: str | os.PathLike, where: str) -> str:

@@ -1,10 +1,10 @@
 """From files and overrides to a configuration that fits its datasets."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from detectron2.config import CfgNode, get_cfg
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 from yaml import YAMLError
 
@@ -89,6 +89,17 @@ def check_dataset_classes(cfg: CfgNode, name: str) -> None:
             "DATASETS.REGISTER."
         )
     kind_of(cfg).check_classes(cfg, name)
+
+
+def check_loaded_classes(cfg: CfgNode, names: Iterable[str]) -> None:
+    """As `check_dataset_classes`, of datasets that tell their classes when they are loaded alone.
+
+    So do those that `register_coco_instances` has registered; the others are not loaded for it.
+    """
+    for name in dict.fromkeys(names):
+        if "thing_classes" not in MetadataCatalog.get(name).as_dict():
+            DatasetCatalog.get(name)
+        check_dataset_classes(cfg, name)
 
 
 def check_device(cfg: CfgNode) -> None:

@@ -2,14 +2,14 @@
 
 import glob
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from detectron2.data import DatasetCatalog, Metadata
 
-from ..data.images import find_image_files, read_image
+from ..data.images import WHITE, find_image_files, read_image
 from ..data.panoptic_map import read_segment_map
 from ..drawing import draw_panoptic
 from ..errors import UserError
@@ -23,15 +23,17 @@ class Source:
         path: of the image file.
         name: of the picture that is drawn of it, a relative path without suffix.
         dataset_dict: what a dataset says of it, ground truth included.
+        white: see `read_image`.
     """
 
     path: str
     name: str
     dataset_dict: dict | None = None
+    white: int = WHITE
 
     def read(self) -> np.ndarray:
         """(H, W, 3) uint8, RGB."""
-        return read_image(self.path)
+        return read_image(self.path, white=self.white)
 
     def ground_truth(self, image: np.ndarray, metadata: Metadata) -> list[tuple[str, np.ndarray]]:
         """A titled picture of the ground truth; none for an image that has no such thing."""
@@ -43,7 +45,7 @@ class Source:
         return [("ground truth", draw_panoptic(image, segment_map, infos, metadata))]
 
 
-def find_images(patterns: list[str]) -> list[Source]:
+def find_images(patterns: list[str], white: int = WHITE) -> list[Source]:
     """The images that files, folders (with their sub-folders) and globs name.
 
     Raises:
@@ -60,7 +62,7 @@ def find_images(patterns: list[str]) -> list[Source]:
             raise UserError(f"{pattern} names no image: give files, a folder, or a glob in quotes.")
         for path in paths:
             name = path.relative_to(folder) if folder.is_dir() else Path(path.name)
-            sources.setdefault(str(path), Source(str(path), str(name.with_suffix(""))))
+            sources.setdefault(str(path), Source(str(path), str(name.with_suffix("")), white=white))
     return _with_unique_names(list(sources.values()))
 
 
@@ -73,11 +75,11 @@ def _with_unique_names(sources: list[Source]) -> list[Source]:
         while name in taken:
             name, number = f"{source.name}-{number}", number + 1
         taken.add(name)
-        unique.append(Source(source.path, name, source.dataset_dict))
+        unique.append(replace(source, name=name))
     return unique
 
 
-def dataset_images(name: str) -> list[Source]:
+def dataset_images(name: str, white: int = WHITE) -> list[Source]:
     """The images of a registered panoptic dataset, with their ground truth."""
     if name not in DatasetCatalog.list():
         raise UserError(
@@ -87,7 +89,9 @@ def dataset_images(name: str) -> list[Source]:
     dicts = DatasetCatalog.get(name)
     if any("pan_seg_file_name" not in d for d in dicts):
         raise UserError(f"Dataset {name} has no panoptic ground truth: give its images as --input.")
-    return _with_unique_names([Source(d["file_name"], Path(d["file_name"]).stem, d) for d in dicts])
+    return _with_unique_names(
+        [Source(d["file_name"], Path(d["file_name"]).stem, d, white) for d in dicts]
+    )
 
 
 def chunks(items: list, size: int) -> Iterator[list]:

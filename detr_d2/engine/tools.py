@@ -1,5 +1,6 @@
 """What the command lines in tools/ share."""
 
+import os
 import sys
 from argparse import REMAINDER, ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable
@@ -19,6 +20,9 @@ def run_tool(main: Callable[[], int | None]) -> None:
         sys.exit(main())
     except UserError as error:
         sys.exit(f"error: {error}")
+    except BrokenPipeError:  # as of `| head`: who reads has gone, and is told nothing more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 def add_overrides(parser: ArgumentParser, of: str = "the YAML") -> None:

@@ -22,7 +22,7 @@ from ..data.mappers import build_training_mapper
 from ..data.samplers import build_training_sampler
 from ..evaluation import build_evaluator
 from ..model_kind import kind_of
-from .defaults import check_device
+from .defaults import check_device, check_loaded_classes
 from .mixed_precision import MixedPrecisionTrainer
 from .optimizer import build_optimizer
 from .sample_pictures import SamplePictures
@@ -34,6 +34,7 @@ class Trainer(DefaultTrainer):
     """`DefaultTrainer` for models that say what they are fed and give, see `ModelKind`."""
 
     def __init__(self, cfg):
+        check_loaded_classes(cfg, (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
         with warnings.catch_warnings():
             # Of Detectron2's AMPTrainer, which is made first: that it has no GPU.
             warnings.filterwarnings("ignore", ".*GradScaler")
@@ -85,6 +86,7 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_test_loader(cls, cfg, dataset_name):
         require_coco(dataset_name)
+        check_loaded_classes(cfg, (dataset_name,))
         dataset = get_detection_dataset_dicts(dataset_name, filter_empty=False)
         _check_on_main_process(dataset, (dataset_name,))
         return build_detection_test_loader(
@@ -112,6 +114,13 @@ class Trainer(DefaultTrainer):
 
     def resume_or_load(self, resume=True):
         super().resume_or_load(resume)
+        if self.start_iter >= self.max_iter:
+            logger.warning(
+                "The training in %s is over: its checkpoint has all of the %d iterations, and "
+                "nothing is left to train. Raise SOLVER.MAX_ITER to go on.",
+                self.cfg.OUTPUT_DIR,
+                self.start_iter,
+            )
         if self.start_iter > 0:
             self._trainer.reset_data_loader(
                 lambda: self.build_train_loader(self.cfg, self.start_iter)

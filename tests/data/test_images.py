@@ -107,3 +107,14 @@ def test_a_file_whose_name_differs_in_case_is_named(tmp_path):
     Image.new("L", (2, 2)).save(tmp_path / "a.PNG")
     with pytest.raises(UserError, match=r"a.png does not exist \(a.PNG is there\)"):
         read_image(tmp_path / "a.png")
+
+
+def test_what_is_white_can_be_told_and_the_dark_is_warned_of(tmp_path, caplog):
+    values = np.array([[0, 16, 2047, 4095, 9000]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png", white=4095)[0, :, 0].tolist() == [0, 1, 127, 255, 255]
+    assert not caplog.records
+    Image.fromarray(values[:, :4]).save(tmp_path / "b.png")
+    read_image(tmp_path / "b.png")
+    assert "b.png has 16 bits a channel and no value above 4095" in caplog.text
+    assert "set INPUT.WHITE, to 4095 perhaps" in caplog.text

@@ -38,7 +38,8 @@ def run(tool, *arguments, code=0):
 
 
 def train_net(output, *arguments, **expected):
-    return run("train_net", "--config-file", CONFIG, *arguments, "OUTPUT_DIR", output, *TINY)
+    arguments = ("--config-file", CONFIG, *arguments, "OUTPUT_DIR", output, *TINY)
+    return run("train_net", *arguments, **expected)
 
 
 def metrics_of(output) -> list[dict]:
@@ -106,6 +107,34 @@ def test_resuming_goes_on_where_it_stopped(trained):
         int(s["step"]) for s in checkpoint["trainer"]["_trainer"]["optimizer"]["state"].values()
     }
     assert (checkpoint["iteration"], steps) == (23, {24})
+
+
+def test_a_training_that_is_over_says_so(trained):
+    log = train_net(trained, "--resume", "SOLVER.MAX_ITER", "8")
+    assert "is over: its checkpoint has all of the" in log
+    assert "Traceback" not in log
+
+
+def test_a_training_is_not_resumed_with_other_classes(trained, tiny_dataset):
+    folder, _ = tiny_dataset
+    before = sorted(trained.glob("model_*.pth"))
+    tiny = f"['{folder}/images', '{folder}/panoptic', '{folder}/panoptic.json']"
+    log = train_net(
+        *(trained, "--resume", "DATASETS.REGISTER.tiny", tiny, "DATASETS.TRAIN", "('tiny',)"),
+        *("DATASETS.TEST", "('tiny',)", "MODEL.DETR.NUM_CLASSES", "2"),
+        *("SOLVER.MAX_ITER", "30"),
+        code=1,
+    )
+    last = log.strip().splitlines()[-1]
+    assert last.startswith("error: The training in") and "Traceback" not in log
+    assert "its checkpoint is of 8 classes (circle, square" in last
+    assert "dataset tiny has 2 classes (car, road). Start another" in last
+    assert sorted(trained.glob("model_*.pth")) == before
+
+
+def test_more_gpus_than_there_are_is_one_sentence(tmp_path):
+    log = train_net(tmp_path, "--num-gpus", "99", code=1)
+    assert log.strip().startswith("error: --num-gpus 99, but PyTorch finds")
 
 
 def test_evaluating_alone_gives_the_result_of_the_training(trained, tmp_path):

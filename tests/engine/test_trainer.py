@@ -1,8 +1,12 @@
+import json
 from pathlib import Path
 
 import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances
 
 from detr_d2.engine import Trainer, setup_cfg, trainer
+from detr_d2.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -23,3 +27,27 @@ def test_the_data_is_checked_once_even_if_training_resumes(shapes, monkeypatch, 
     file = CONFIGS / "Shapes-PanopticSegmentation/panoptic_detr_R_18_narrow_dc5.yaml"
     Trainer.build_train_loader(setup_cfg(str(file), ["DATALOADER.NUM_WORKERS", "0"]), start_iter)
     assert done == ["files", "queries"] * checks
+
+
+def test_classes_that_are_known_when_a_dataset_is_loaded_are_counted_then(shapes, tmp_path):
+    instances = {
+        "images": [{"id": 1, "file_name": "000000.jpg", "height": 96, "width": 112}],
+        "annotations": [],
+        "categories": [{"id": n, "name": f"class {n}"} for n in (1, 2, 3, 4)],
+    }
+    (tmp_path / "instances.json").write_text(json.dumps(instances))
+    register_coco_instances("boxes", {}, str(tmp_path / "instances.json"), str(shapes / "val"))
+    file = CONFIGS / "Shapes-PanopticSegmentation/panoptic_detr_R_18_narrow_dc5.yaml"
+    overrides = ["MODEL.META_ARCHITECTURE", "DETR", "MODEL.DETR.NUM_CLASSES", "3"]
+    overrides += ["DATASETS.TRAIN", "('boxes',)", "DATASETS.TEST", "('boxes',)"]
+    try:
+        cfg = setup_cfg(str(file), overrides)
+        with pytest.raises(
+            UserError, match=r"boxes has 4 classes.* set MODEL\.DETR\.NUM_CLASSES 4"
+        ):
+            Trainer(cfg)
+        with pytest.raises(UserError, match="boxes has 4 classes"):
+            Trainer.build_test_loader(cfg, "boxes")
+    finally:
+        DatasetCatalog.remove("boxes")
+        MetadataCatalog.remove("boxes")
