@@ -22,8 +22,8 @@ from .registries import MASK_HEAD_REGISTRY, TRANSFORMER_REGISTRY
 from .semantic import (
     SemanticHead,
     classes_of,
-    cross_entropy_of_shares,
     log_odds,
+    losses_of_shares,
     pad_segment_maps,
     shares_of_classes,
 )
@@ -53,6 +53,7 @@ class RefinedMaskHead(MaskHeadSmallConv):
         things_in_windows: bool,
         mask_stride: int,
         semantic_weight: float,
+        semantic_dice_weight: float,
         semantic_gain: float,
         **mask_head,
     ):
@@ -67,13 +68,14 @@ class RefinedMaskHead(MaskHeadSmallConv):
             things_in_windows: a thing's mask is made in its window alone, where it ends, and does
                 without `MaskHeadSmallConv`; else it is DETR's, corrected in the window.
             mask_stride: pixels of the network's input a logit at inference: 1, 2 or 4.
-            semantic_weight: of the semantic map's loss.
+            semantic_weight, semantic_dice_weight: of the semantic map's losses.
             semantic_gain: what the log-odds are multiplied by at first; it is learned.
             **mask_head: the arguments of `MaskHeadSmallConv`.
         """
         super().__init__(**mask_head)
         self.things_in_windows, self.mask_stride = things_in_windows, mask_stride
-        self.semantic_weight, self.semantic_stride = semantic_weight, semantic_stride
+        self.semantic_weight, self.semantic_dice_weight = semantic_weight, semantic_dice_weight
+        self.semantic_stride = semantic_stride
         self.semantic = SemanticHead(pyramid_channels, num_classes, num_levels, semantic_stride)
         self.semantic_gain = nn.Parameter(torch.full((2,), semantic_gain))  # of stuff, of things
         self.window = WindowHead(self.d_model, pyramid_channels, window_resolution)
@@ -101,6 +103,7 @@ class RefinedMaskHead(MaskHeadSmallConv):
             "things_in_windows": detr.THINGS_IN_WINDOWS,
             "mask_stride": detr.MASK_STRIDE,
             "semantic_weight": detr.SEMANTIC_WEIGHT,
+            "semantic_dice_weight": detr.SEMANTIC_DICE_WEIGHT,
             "semantic_gain": detr.SEMANTIC_GAIN,
         }
 
@@ -149,7 +152,9 @@ class RefinedMaskHead(MaskHeadSmallConv):
         losses = {name: (of_things[name] + of_stuff[name]) / number for name in of_things}
         semantic = at_least_float32(masks.semantic)
         shares = shares_of_classes(classes_of(maps, targets), semantic)
-        losses["loss_semantic"] = self.semantic_weight * cross_entropy_of_shares(semantic, shares)
+        cross_entropy, dice = losses_of_shares(semantic, shares)
+        losses["loss_semantic"] = self.semantic_weight * cross_entropy
+        losses["loss_semantic_dice"] = self.semantic_dice_weight * dice
         return losses
 
     def _window_losses(self, masks: "MaskParts", maps, images, numbers, criterion):

@@ -12,8 +12,8 @@ from detr_d2.modeling.matcher import Targets
 from detr_d2.modeling.semantic import (
     SemanticHead,
     classes_of,
-    cross_entropy_of_shares,
     log_odds,
+    losses_of_shares,
     pad_segment_maps,
     shares_of_classes,
 )
@@ -301,19 +301,39 @@ def semantic_loss_by_loop(logits, classes):
     return total / max(number, 1)
 
 
-def test_cross_entropy_is_the_mean_over_pixels():
+def semantic_dice_by_loop(logits, classes):
+    """The mean over the classes that an image has, of all images."""
+    (batch, number, h, w), (height, width) = logits.shape, classes.shape[1:]
+    probability, losses = logits.softmax(1), []
+    for b, c in itertools.product(range(batch), range(number)):
+        both = of_map = of_truth = 0.0
+        for y, x in itertools.product(range(height), range(width)):
+            p = probability[b, c, cell_of(y, height, h), cell_of(x, width, w)].item()
+            both += p * (classes[b, y, x] == c).item()
+            of_map += p * (classes[b, y, x] >= 0).item()
+            of_truth += (classes[b, y, x] == c).item()
+        if of_truth:
+            losses.append(1 - (2 * both + 1) / (of_map + of_truth + 1))
+    return sum(losses) / max(len(losses), 1)
+
+
+@pytest.mark.parametrize("first_class", [-1, 2])
+def test_semantic_losses_are_means_over_pixels_and_over_classes(first_class):
     logits = torch.randn(2, 4, 3, 4).double()
     classes = torch.randint(-1, 4, (2, 12, 16))
+    classes[1, 2:] = first_class  # few or many
+    classes[1][classes[1] == 1] = -1  # not in the second image
     shares = shares_by_loop(classes, 4, (3, 4)).double()
-    found = cross_entropy_of_shares(logits, shares).item()
-    assert found == pytest.approx(semantic_loss_by_loop(logits, classes), rel=1e-12)
+    cross_entropy, dice = losses_of_shares(logits, shares)
+    assert cross_entropy.item() == pytest.approx(semantic_loss_by_loop(logits, classes), rel=1e-12)
+    assert dice.item() == pytest.approx(semantic_dice_by_loop(logits, classes), rel=1e-12)
 
 
-def test_cross_entropy_of_void_is_zero():
+def test_semantic_losses_of_void_are_zero():
     logits = torch.randn(2, 4, 3, 5).double().requires_grad_()
-    loss = cross_entropy_of_shares(logits, torch.zeros(2, 3, 5, 4).double())
-    assert loss.item() == 0
-    loss.backward()
+    losses = losses_of_shares(logits, torch.zeros(2, 3, 5, 4).double())
+    assert losses == (0, 0)
+    sum(losses).backward()
     assert not logits.grad.any()
 
 
@@ -622,10 +642,11 @@ def test_mask_losses_are_those_of_a_plain_retelling(
 
 
 @pytest.mark.parametrize("batch", BATCHES.values(), ids=BATCHES)
-def test_semantic_loss_is_that_of_a_plain_loop(build_lively_model, draw_input, batch):
+def test_semantic_losses_are_those_of_a_plain_loop(build_lively_model, draw_input, batch):
     """VOID and the padding of a smaller image do not count."""
     model = build_lively_model(
-        *("MODEL.DETR.SEMANTIC_WEIGHT", 0.3), *("MODEL.DETR.SEMANTIC_STRIDE", 2)
+        *("MODEL.DETR.SEMANTIC_WEIGHT", 0.3, "MODEL.DETR.SEMANTIC_DICE_WEIGHT", 0.7),
+        *("MODEL.DETR.SEMANTIC_STRIDE", 2),
     )
     batch = draw_labelled(draw_input, *batch)
     arguments, retelling = prepared(model, batch)
@@ -637,9 +658,11 @@ def test_semantic_loss_is_that_of_a_plain_loop(build_lively_model, draw_input, b
             number = int(target.segment_map[y, x])
             if number:
                 classes[b, y, x] = target.labels[number - 1]
-    found = model.mask_head.losses(*arguments)["loss_semantic"].item()
+    found = model.mask_head.losses(*arguments)
     wanted = 0.3 * semantic_loss_by_loop(retelling.semantic, classes)
-    assert found == pytest.approx(wanted, rel=1e-9)
+    assert found["loss_semantic"].item() == pytest.approx(wanted, rel=1e-9)
+    wanted = 0.7 * semantic_dice_by_loop(retelling.semantic, classes)
+    assert found["loss_semantic_dice"].item() == pytest.approx(wanted, rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -656,7 +679,7 @@ def test_every_parameter_has_a_finite_gradient(build_lively_model, draw_input, l
     model = build_lively_model()
     arguments, _ = prepared(model, draw_labelled(draw_input, *labelled))
     losses = model.mask_head.losses(*arguments)
-    assert set(losses) == {"loss_mask", "loss_dice", "loss_semantic"}
+    assert set(losses) == {"loss_mask", "loss_dice", "loss_semantic", "loss_semantic_dice"}
     assert all(loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
     for name, parameter in model.mask_head.named_parameters():
@@ -673,7 +696,7 @@ def test_an_image_of_void_alone_is_trained_on(build_lively_model, draw_input):
     x["segment_map"] = torch.zeros(24, 32, dtype=torch.int64)
     arguments, _ = prepared(model, [x])
     losses = model.mask_head.losses(*arguments)
-    assert losses["loss_semantic"] == 0
+    assert losses["loss_semantic"] == losses["loss_semantic_dice"] == 0
     assert losses["loss_mask"] > 0
     assert all(loss.isfinite() for loss in losses.values())
 
