@@ -25,6 +25,7 @@ def parse_args() -> argparse.Namespace:
     _add_instances(formats)
     _add_labels(formats)
     _add_masks(formats)
+    _add_labelme(formats)
     _add_panoptic(formats)
     return parser.parse_args()
 
@@ -72,27 +73,18 @@ def _add_instances(formats) -> None:
     _add_kinds(parser)
     parser.add_argument("--instances-json", type=Path, required=True)
     parser.add_argument(
-        "--skip-bad",
-        action="store_true",
-        help="leave out annotations that cannot be converted, such as those without a mask, and "
-        "say how many (default: list them and write nothing)",
-    )
-    parser.add_argument(
         "--stuff-root",
         type=Path,
         help="folder of label maps, named as the images but with .png, for the stuff where no "
         "instance is",
     )
     parser.add_argument("--stuff-categories", type=Path, help="what is in them, as --categories")
-    parser.add_argument(
-        "--background",
-        default="",
-        help="name of a stuff class for all pixels that are left (default: they are VOID)",
-    )
+    _add_background(parser)
+    _add_skip_bad(parser)
     parser.set_defaults(convert=_from_instances)
 
 
-def _add_kinds(parser: argparse.ArgumentParser) -> None:
+def _add_stuff_and_things(parser: argparse.ArgumentParser) -> None:
     for kind in ("stuff", "things"):
         parser.add_argument(
             f"--{kind}",
@@ -101,6 +93,10 @@ def _add_kinds(parser: argparse.ArgumentParser) -> None:
             metavar="CLASS",
             help=f"classes that are {kind}, whatever isthing says",
         )
+
+
+def _add_kinds(parser: argparse.ArgumentParser) -> None:
+    _add_stuff_and_things(parser)
     parser.add_argument(
         "--ignore-iscrowd",
         action="store_true",
@@ -123,9 +119,14 @@ def _add_labels(formats) -> None:
     parser.add_argument(
         "--categories",
         type=Path,
-        required=True,
         help='JSON: [{"id": 9, "name": "car", "isthing": 1, "label": 26}, ...]; label, a value in '
         "the maps or a list of them, is the id where it is not given; other values are VOID",
+    )
+    parser.add_argument(
+        "--labelmap",
+        type=Path,
+        help="CVAT's labelmap.txt, the colours of the classes in maps that are colours; without "
+        "--categories, all of its classes but the background are things",
     )
     parser.add_argument(
         "--image-ending",
@@ -158,6 +159,7 @@ def _add_labels(formats) -> None:
         help="without instance maps: things are connected regions of at least this many pixels, "
         "smaller ones are VOID",
     )
+    _add_stuff_and_things(parser)
     parser.set_defaults(convert=_from_labels)
 
 
@@ -173,6 +175,39 @@ def _add_masks(formats) -> None:
     parser.add_argument("--stuff", nargs="*", default=[], help="classes that are stuff")
     parser.add_argument("--category", default="", help="the class of all masks")
     parser.set_defaults(convert=_from_masks)
+
+
+def _add_labelme(formats) -> None:
+    parser = _add_format(
+        formats,
+        "labelme",
+        "labelme's own JSON files, one an image: polygons, rectangles, circles and masks; those of "
+        "one label and group_id are one object. Smaller objects lie over larger ones.",
+    )
+    _add_stuff_and_things(parser)
+    parser.add_argument(
+        "--annotation-root", type=Path, help="folder of the JSON files (default: --image-root)"
+    )
+    _add_background(parser)
+    _add_skip_bad(parser)
+    parser.set_defaults(convert=_from_labelme)
+
+
+def _add_background(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--background",
+        default="",
+        help="name of a stuff class for all pixels that are left (default: they are VOID)",
+    )
+
+
+def _add_skip_bad(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="leave out annotations that cannot be converted, such as those without a mask, and "
+        "say how many (default: list them and write nothing)",
+    )
 
 
 def _add_panoptic(formats) -> None:
@@ -222,7 +257,19 @@ def _from_labels(args) -> preparation.Source:
         objects = preparation.Objects(least_area=args.connected_things)
     ending = preparation.Ending(args.image_ending, args.label_ending)
     return preparation.from_label_maps(
-        args.image_root, args.label_root, args.categories, ending, objects
+        args.image_root,
+        args.label_root,
+        args.categories,
+        ending,
+        objects,
+        args.labelmap,
+        _kinds(args),
+    )
+
+
+def _from_labelme(args) -> preparation.Source:
+    return preparation.from_labelme(
+        args.image_root, args.annotation_root or args.image_root, args.background, _kinds(args)
     )
 
 

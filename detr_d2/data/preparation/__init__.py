@@ -3,6 +3,7 @@
 from .instances import from_instances
 from .kinds import Kinds
 from .label_maps import Ending, Objects, from_label_maps
+from .labelme import from_labelme
 from .mask_folders import from_mask_folders
 from .panoptic import Classes, from_panoptic
 from .source import Source, read_list
@@ -17,6 +18,7 @@ __all__ = [
     "check_is_new",
     "from_instances",
     "from_label_maps",
+    "from_labelme",
     "from_mask_folders",
     "from_panoptic",
     "panoptic_paths",

@@ -41,6 +41,30 @@ def from_instances(
         ignore_crowd: `iscrowd` 1 is an object like any other.
     """
     content = read_coco(instances_json)
+    return from_content(
+        *(content, instances_json, image_root, stuff_root, stuff_categories),
+        background=background,
+        kinds=kinds,
+        ignore_crowd=ignore_crowd,
+    )
+
+
+def from_content(
+    content: dict,
+    instances_json: Path,
+    image_root: Path,
+    stuff_root: Path | None = None,
+    stuff_categories: Path | None = None,
+    background: str = "",
+    kinds: Kinds = AS_ANNOTATED,
+    ignore_crowd: bool = False,
+    bad: tuple[BadAnnotation, ...] = (),
+) -> Source:
+    """As `from_instances`, of what was read from `instances_json` already.
+
+    Args:
+        bad: annotations that could not be read.
+    """
     for key in ("images", "annotations", "categories"):
         if not is_list_of_dicts(content, key):
             raise UserError(f"{instances_json} has no list {key}: give a COCO instances JSON.")
@@ -56,7 +80,7 @@ def from_instances(
     if background:
         categories.append({"id": background_id, "name": background, "isthing": 0})
     raise_first(category_problems(categories, f"{instances_json} and the stuff"))
-    pictures, bad = _pictures(content, {c["id"] for c in things}, instances_json)
+    pictures, more = _pictures(content, {c["id"] for c in things}, instances_json)
     pictures, names = found_pictures(pictures, image_root, instances_json)
     return Source(
         image_root,
@@ -72,7 +96,7 @@ def from_instances(
             ignore_crowd=ignore_crowd,
         ),
         (*notes, *names),
-        bad,
+        (*bad, *more),
     )
 
 
@@ -191,7 +215,7 @@ def run_lengths(annotation: dict, height: int, width: int, path: Path) -> dict:
             segmentation = [segmentation]
         if not isinstance(segmentation, list) or not all(isinstance(p, list) for p in segmentation):
             raise ValueError("its segmentation is no list of polygons, and no run lengths")
-        polygons = [_checked_polygon(polygon) for polygon in segmentation]
+        polygons = [checked_polygon(polygon) for polygon in segmentation]
         if not polygons:
             raise ValueError("there is no polygon")
         return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
@@ -207,7 +231,7 @@ def _is_polygon(segmentation) -> bool:
     )
 
 
-def _checked_polygon(polygon: list[float | str]) -> list[float]:
+def checked_polygon(polygon: list[float | str]) -> list[float]:
     polygon = [float(x) for x in polygon]
     if len(polygon) < 6 or len(polygon) % 2:
         raise ValueError(f"a polygon has {len(polygon)} numbers, not x and y of three points")

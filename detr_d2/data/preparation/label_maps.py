@@ -12,6 +12,8 @@ from ..files import join_inside
 from ..images import check_same_size, find_image_files, open_image
 from .annotation import Annotation, Canvas, Segment
 from .categories import labels_of, read_categories
+from .kinds import AS_ANNOTATED, Kinds
+from .labelmap import categories_of, read_labelmap, with_colours
 from .source import Picture, Source
 
 
@@ -58,9 +60,11 @@ class Objects:
 def from_label_maps(
     image_root: Path,
     label_root: Path,
-    categories_file: Path,
+    categories_file: Path | None,
     ending: Ending = SAME_NAME,
     objects: Objects | None = None,
+    labelmap: Path | None = None,
+    kinds: Kinds = AS_ANNOTATED,
 ) -> Source:
     """Convert label maps.
 
@@ -68,13 +72,25 @@ def from_label_maps(
         label_root: folder of the label maps, named as the images are but for the ending.
         categories_file: see `read_categories`; a pixel of any other label is VOID.
         objects: how things are told apart; not needed where all classes are stuff.
+        labelmap: see `read_labelmap`; maps are read as colours, and `categories_file` may be None:
+            then all of its classes but the background are things.
+        kinds: which classes are stuff or things all the same.
     """
-    categories = read_categories(categories_file)
+    known: dict[str, int] = {}
+    if labelmap is not None:
+        known = read_labelmap(labelmap)
+        categories = read_categories(categories_file) if categories_file else categories_of(known)
+        categories = with_colours(categories, known, labelmap)
+    elif categories_file is None:
+        raise UserError("Nothing says which label is which class: give --categories.")
+    else:
+        categories = read_categories(categories_file)
+    categories = kinds.apply(categories)
     things = [c["name"] for c in categories if c["isthing"]]
     if things and objects is None:
         raise UserError(
-            f"{categories_file}: {things[0]} is a thing, and nothing says which pixels are of one "
-            "object: give --instance-root, or --connected-things."
+            f"{categories_file or labelmap}: {things[0]} is a thing, and nothing says which pixels "
+            "are of one object: give --instance-root, or --connected-things."
         )
     names = [n for n in find_image_files(image_root) if n.endswith(ending.of_image)]
     return Source(
@@ -87,24 +103,34 @@ def from_label_maps(
             ending=ending,
             categories=categories,
             objects=objects,
+            colours=labelmap is not None,
+            ignored=frozenset(known.values()),
         ),
     )
 
 
-def read_label_map(path: str, height: int, width: int, where: str) -> np.ndarray:
-    """(H, W) integers, of a map that must have this size."""
+def read_label_map(
+    path: str, height: int, width: int, where: str, colours: bool = False
+) -> np.ndarray:
+    """(H, W) integers, of a map that must have this size.
+
+    Args:
+        colours: a label is a colour, R + 256 G + 65536 B.
+    """
     with open_image(path, f"({where})") as image:
         try:
-            labels = np.asarray(image)
+            labels = np.asarray(image.convert("RGB") if colours else image)
         except (OSError, ValueError, SyntaxError) as error:
             raise UserError(f"{path} ({where}) cannot be read as a map: {error}.") from error
         mode = image.mode
-    if labels.ndim == 3 and mode == "RGB" and (labels == labels[..., :1]).all():
+    if colours:
+        labels = labels.astype(np.int64) @ [1, 2**8, 2**16]
+    elif labels.ndim == 3 and mode == "RGB" and (labels == labels[..., :1]).all():
         labels = labels[..., 0]  # grey, written as colour
     if labels.ndim != 2 or labels.dtype.kind == "f":
         raise UserError(
             f"{path} ({where}) is in mode {mode}: a map has one whole number a pixel, as a grey or "
-            "palette PNG of 8 or 16 bits."
+            "palette PNG of 8 or 16 bits, or a colour of CVAT's labelmap.txt: give --labelmap."
         )
     check_same_size(path, labels.shape, f"({where})", (height, width))
     return labels.astype(np.int64)
@@ -127,22 +153,29 @@ def _annotate(
     ending: Ending,
     categories: list[dict],
     objects: Objects | None,
+    colours: bool,
+    ignored: frozenset[int],
 ) -> Annotation:
     where = f"image {picture.image_id}, {picture.file_name}"
     path = join_inside(label_root, ending.replace(picture.file_name), where)
-    labels = read_label_map(path, height, width, where)
+    labels = read_label_map(path, height, width, where, colours)
     canvas = Canvas(height, width, where)
     add_stuff(canvas, labels, categories)
     things = [c for c in categories if c["isthing"]]
     if things and objects.root is not None:
         path = join_inside(objects.root, objects.ending.replace(picture.file_name), where)
-        instances = read_label_map(path, height, width, where)
+        instances = read_label_map(path, height, width, where, colours)
         _add_numbered_things(canvas, labels, instances, things, objects.crowd_below)
     elif things:
         _add_connected_things(canvas, labels, things, objects.least_area)
-    known = np.concatenate([labels_of(c) for c in categories])
-    for label in np.setdiff1d(labels, known).tolist():
-        canvas.remarks[f"images have the label {label}, of no category: VOID"] += 1
+    known = {label for c in categories for label in labels_of(c)} | ignored
+    for label in np.setdiff1d(labels, list(known)).tolist():
+        name = (
+            f"colour {label & 255}, {label >> 8 & 255}, {label >> 16}"
+            if colours
+            else f"label {label}"
+        )
+        canvas.remarks[f"images have the {name}, of no category: VOID"] += 1
     return canvas.finish()
 
 

@@ -1,6 +1,7 @@
 """A folder of masks for each image, one file an object."""
 
 import re
+from collections import defaultdict
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -12,6 +13,10 @@ from .annotation import Annotation, Canvas, Segment
 from .source import Picture, Source
 
 _LOSSY = {".jpg", ".jpeg"}
+# As in task-1-annotation-2-by-3-tag-car-0.png.
+_BRUSH = re.compile(
+    r"task-(?P<task>\d+)-annotation-(?P<annotation>\d+)-by-.+?-tag-(?P<tag>.+)-\d+\.png"
+)
 
 
 def from_mask_folders(
@@ -19,17 +24,21 @@ def from_mask_folders(
 ) -> Source:
     """Convert `MASKS/a/b/car_1.png` or `MASKS/a/b/car/1.png`, a mask of image `a/b.jpg`.
 
-    A pixel that is not 0 is of the object. Overlaps: stuff lies below things, and objects lie over
+    A pixel that is not 0 is of the object. `MASKS/task-1-annotation-2-by-3-tag-car-0.png`
+    is Label Studio's, see `_brush_masks`. Overlaps: stuff lies below things, and objects lie over
     each other as `Canvas.add_objects` says. The classes are numbered from 1 by name.
 
     Args:
         stuff: names of the classes that are stuff; all masks of one become one segment.
         category: the class of all masks; empty takes it from their names.
     """
-    masks_of = {name: _masks_of(mask_root, name) for name in find_image_files(image_root)}
-    classes = sorted(
-        {category or _category_of(mask) for masks in masks_of.values() for mask in masks}
-    )
+    names = find_image_files(image_root)
+    masks_of, notes = _brush_masks(mask_root, names, category), ()
+    if masks_of:
+        notes = (_pairing(masks_of),)
+    else:
+        masks_of = {name: _masks_of(mask_root, name, category) for name in names}
+    classes = sorted({class_ for masks in masks_of.values() for _, class_ in masks})
     if not classes:
         raise UserError(
             f"{mask_root} has no masks of the images in {image_root}: put those of a/b.jpg into "
@@ -44,23 +53,64 @@ def from_mask_folders(
     ids = {name: number for number, name in enumerate(classes, 1)}
     pictures = []
     for number, (name, masks) in enumerate(masks_of.items(), 1):
-        content = [(f"{_folder_of(name)}/{m}", ids[category or _category_of(m)]) for m in masks]
+        content = [(mask, ids[class_]) for mask, class_ in masks]
         pictures.append(Picture(name, number, content))
     return Source(
         image_root,
         pictures,
         [{"id": id_, "name": name, "isthing": int(name not in stuff)} for name, id_ in ids.items()],
         partial(_annotate, mask_root=mask_root, stuff=[ids[name] for name in stuff]),
+        notes,
     )
 
 
-def _folder_of(file_name: str) -> str:
-    return str(PurePosixPath(file_name).with_suffix(""))
+def _masks_of(mask_root: Path, file_name: str, category: str) -> list[tuple[str, str]]:
+    """The masks of an image, in the folder of its name, and their classes."""
+    name = str(PurePosixPath(file_name).with_suffix(""))
+    folder = mask_root / name
+    masks = find_image_files(folder) if folder.is_dir() else []
+    return [(f"{name}/{mask}", category or _category_of(mask)) for mask in masks]
 
 
-def _masks_of(mask_root: Path, file_name: str) -> list[str]:
-    folder = mask_root / _folder_of(file_name)
-    return find_image_files(folder) if folder.is_dir() else []
+def _brush_masks(
+    mask_root: Path, images: list[str], category: str
+) -> dict[str, list[tuple[str, str]]]:
+    """The same of each image, of masks as Label Studio's brush export names them.
+
+    They name a task, not its image: where there are as many of one as of the other, the images are
+    those of the tasks in their order.
+
+    Returns:
+        Nothing where no mask is named so.
+    """
+    found = map(_BRUSH.fullmatch, find_image_files(mask_root) if mask_root.is_dir() else ())
+    tasks = defaultdict(list)
+    for match in filter(None, found):
+        tasks[int(match["task"])].append(match)
+    if not tasks:
+        return {}
+    for task, masks in tasks.items():
+        if len({m["annotation"] for m in masks}) > 1:
+            raise UserError(f"{mask_root}: task {task} has two annotations: keep one's masks.")
+    if len(tasks) != len(images):
+        raise UserError(
+            f"{mask_root} has masks of {len(tasks)} tasks of Label Studio, and there are "
+            f"{len(images)} images: nothing says which is whose. Put the masks of a/b.jpg into the "
+            "folder a/b."
+        )
+    return {
+        image: [(m[0], category or m["tag"]) for m in tasks[task]]
+        for task, image in zip(sorted(tasks), images)
+    }
+
+
+def _pairing(masks_of: dict[str, list[tuple[str, str]]]) -> str:
+    task = {name: _BRUSH.fullmatch(masks[0][0])["task"] for name, masks in masks_of.items()}
+    first, last = next(iter(task)), next(reversed(task))
+    return (
+        "warning: Label Studio's masks name tasks, not images. They are taken in order, task "
+        f"{task[first]} for {first} to task {task[last]} for {last}: look whether they fit."
+    )
 
 
 def _category_of(mask: str) -> str:

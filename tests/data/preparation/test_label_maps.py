@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from panoptic_files import read_written, save, save_noise
 
-from detr_d2.data.preparation import Ending, Objects, from_label_maps, write_panoptic
+from detr_d2.data.preparation import Ending, Kinds, Objects, from_label_maps, write_panoptic
 from detr_d2.errors import UserError
 
 LABELS = np.array(
@@ -117,3 +117,81 @@ def test_bad_maps_are_named(convert, labels, sentence):
 def test_bad_categories_are_named(convert, categories, sentence):
     with pytest.raises(UserError, match=sentence):
         convert(Objects(), categories=categories)
+
+
+LABELMAP = """# label:color_rgb:parts:actions
+background:0,0,0::
+car:250,50,83::
+road:10,20,30::
+"""
+
+
+def coloured(tmp_path, classes, objects) -> dict:
+    """Writes maps as CVAT does, numbers being indices of colours."""
+    colours = np.array([[0, 0, 0], [250, 50, 83], [10, 20, 30], [1, 2, 3]], dtype=np.uint8)
+    save_noise(tmp_path / "images/a.jpg", 2, 4)
+    save(tmp_path / "classes/a.png", colours[np.array(classes)])
+    save(tmp_path / "objects/a.png", colours[np.array(objects)])
+    (tmp_path / "labelmap.txt").write_text(LABELMAP)
+    return {
+        "image_root": tmp_path / "images",
+        "label_root": tmp_path / "classes",
+        "labelmap": tmp_path / "labelmap.txt",
+        "objects": Objects(tmp_path / "objects"),
+    }
+
+
+@pytest.mark.parametrize("with_categories", [False, True])
+def test_colours_of_a_labelmap_are_classes(tmp_path, with_categories):
+    options = coloured(tmp_path, [[1, 1, 0, 1], [2, 2, 0, 1]], [[1, 2, 0, 3], [0, 0, 0, 3]])
+    file = None
+    if with_categories:
+        file = tmp_path / "categories.json"
+        file.write_text(json.dumps([{"id": 1, "name": "car", "isthing": 1}]))
+    kinds = Kinds() if with_categories else Kinds(stuff=("road",))
+    source = from_label_maps(categories_file=file, kinds=kinds, **options)
+    remarks, _ = write_panoptic(source, tmp_path / "out", "train", workers=1)
+    found = read_written(tmp_path / "out")["a.jpg"]
+    cars = [(1, 0, pixels([[1]])), (1, 0, frozenset({(0, 1)})), (1, 0, frozenset({(0, 3), (1, 3)}))]
+    road = [] if with_categories else [(2, 0, frozenset({(1, 0), (1, 1)}))]
+    assert sorted(found, key=str) == sorted(cars + road, key=str)
+    assert not remarks
+
+
+def test_colours_of_no_class_are_void_and_named(tmp_path):
+    options = coloured(tmp_path, [[1, 1, 0, 3], [1, 1, 0, 3]], [[1, 1, 0, 3], [1, 1, 0, 3]])
+    source = from_label_maps(categories_file=None, **options)
+    remarks, _ = write_panoptic(source, tmp_path / "out", "train", workers=1)
+    assert remarks == {"images have the colour 1, 2, 3, of no category: VOID": 1}
+
+
+@pytest.mark.parametrize(
+    "line, sentence",
+    [
+        ("car;1,2,3", "is not of the form name:red,green,blue"),
+        ("car:1,2::", "is not of the form"),
+        ("car:1,2,256::", "is not of the form"),
+        ("car:0,0,0::", "is there twice"),
+        ("# nothing", "has no colour of car: its classes are background"),
+    ],
+)
+def test_bad_labelmaps_are_named(tmp_path, line, sentence):
+    options = coloured(tmp_path, [[0] * 4] * 2, [[0] * 4] * 2)
+    options["labelmap"].write_text(f"background:0,0,0::\n{line}\n")
+    file = tmp_path / "categories.json"
+    file.write_text(json.dumps([{"id": 1, "name": "car", "isthing": 1}]))
+    with pytest.raises(UserError, match=sentence):
+        from_label_maps(categories_file=file, **options)
+
+
+def test_colours_without_a_labelmap_are_named(tmp_path):
+    options = coloured(tmp_path, [[1] * 4] * 2, [[1] * 4] * 2)
+    (tmp_path / "categories.json").write_text(json.dumps(CATEGORIES))
+    source = from_label_maps(
+        options["image_root"],
+        options["label_root"],
+        tmp_path / "categories.json",
+        objects=Objects(),
+    )
+    with pytest.raises(UserError, match=r"is in mode RGB.*give --labelmap"):
+        write_panoptic(source, tmp_path / "out", "train", workers=1)

@@ -85,3 +85,36 @@ def test_hidden_and_empty_masks_are_counted(convert):
 def test_bad_masks_are_named(convert, masks, options, sentence):
     with pytest.raises(UserError, match=sentence):
         convert(masks, **options)
+
+
+def test_label_studios_brush_masks_belong_to_tasks_in_order(tmp_path):
+    first, second = mask(0, 0, 3, 3), mask(4, 0, 6, 2, value=255)
+    for name in ("a.jpg", "b.jpg"):
+        save_noise(tmp_path / "images" / name, *SIZE)
+    for name, content in {
+        "10-annotation-7-by-1-tag-car-0": second,
+        "9-annotation-3-by-2-tag-bus-stop-1": first,
+    }.items():
+        save(tmp_path / f"masks/task-{name}.png", content)
+    source = from_mask_folders(tmp_path / "images", tmp_path / "masks")
+    write_panoptic(source, tmp_path / "out", "train", workers=1)
+    found = read_written(tmp_path / "out")
+    assert [c["name"] for c in source.categories] == ["bus-stop", "car"]
+    assert found == {"a.jpg": [(1, 0, pixels(first))], "b.jpg": [(2, 0, pixels(second))]}
+    (note,) = source.notes
+    assert "in order, task 9 for a.jpg to task 10 for b.jpg" in note
+
+
+@pytest.mark.parametrize(
+    "name, sentence",
+    [
+        ("task-1-annotation-2-by-1-tag-car-0", "task 1 has two annotations"),
+        ("task-2-annotation-2-by-1-tag-car-0", "masks of 2 tasks .*, and there are 1 images"),
+    ],
+)
+def test_tasks_that_could_be_of_other_images_are_refused(tmp_path, name, sentence):
+    save_noise(tmp_path / "images/a.jpg", *SIZE)
+    for task in ("task-1-annotation-1-by-1-tag-car-0", name):
+        save(tmp_path / f"masks/{task}.png", mask(0, 0, 3, 3))
+    with pytest.raises(UserError, match=sentence):
+        from_mask_folders(tmp_path / "images", tmp_path / "masks")

@@ -1,0 +1,137 @@
+"""labelme's own JSON files, one an image, as they are."""
+
+import base64
+import binascii
+import io
+import math
+from collections import defaultdict
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from ...errors import UserError
+from ..files import read_json_object
+from ..images import read_image_size
+from ..problems import is_list_of_dicts
+from .annotation import BadAnnotation
+from .instances import checked_polygon, from_content
+from .kinds import AS_ANNOTATED, Kinds
+from .source import Source, listed_size_of
+
+
+def from_labelme(
+    image_root: Path,
+    annotation_root: Path,
+    background: str = "",
+    kinds: Kinds = AS_ANNOTATED,
+) -> Source:
+    """Convert polygons, rectangles, circles and masks; those of one label and group are one object.
+
+    The classes are numbered from 1 by name. Overlaps are resolved as of instances.
+
+    Args:
+        annotation_root: folder of the JSON files, with its sub-folders.
+        background: name of a stuff class for all other pixels; empty leaves them VOID.
+        kinds: which classes are stuff.
+    """
+    files = sorted(annotation_root.rglob("*.json")) if annotation_root.is_dir() else []
+    files = [file for file in files if not file.name.startswith("._")]
+    if not files:
+        raise UserError(f"{annotation_root} has no JSON files: give the folder of labelme's.")
+    images, objects, bad = [], [], []
+    for number, file in enumerate(files, 1):
+        image = {"id": number, **_image(file, annotation_root, image_root)}
+        images.append(image)
+        of_image, bad_ones = _objects(file, (image["height"], image["width"]))
+        objects += [{"image_id": number, **o} for o in of_image]
+        bad += bad_ones
+    names = sorted({o["label"] for o in objects})
+    ids = {name: number for number, name in enumerate(names, 1)}
+    content = {
+        "images": images,
+        "categories": [{"id": id_, "name": name} for name, id_ in ids.items()],
+        "annotations": [
+            {"id": n, "category_id": ids[o.pop("label")], **o} for n, o in enumerate(objects, 1)
+        ],
+    }
+    return from_content(
+        content, annotation_root, image_root, background=background, kinds=kinds, bad=tuple(bad)
+    )
+
+
+def _image(file: Path, annotation_root: Path, image_root: Path) -> dict:
+    content = read_json_object(file)
+    name = content.get("imagePath")
+    if not isinstance(name, str) or not is_list_of_dicts(content, "shapes"):
+        raise UserError(f"{file} has no imagePath and shapes: give labelme's JSON files alone.")
+    folder = file.parent.relative_to(annotation_root)
+    name = str(PurePosixPath(folder.as_posix(), name.replace("\\", "/")))
+    size = listed_size_of(
+        {"height": content.get("imageHeight"), "width": content.get("imageWidth")}
+    )
+    height, width = size or read_image_size(image_root / name)
+    return {"file_name": name, "height": height, "width": width}
+
+
+def _objects(file: Path, size: tuple[int, int]) -> tuple[list[dict], list[BadAnnotation]]:
+    """Labels and masks of the objects of one image."""
+    parts, bad = defaultdict(list), []
+    for number, shape in enumerate(read_json_object(file)["shapes"]):
+        label, group = str(shape.get("label")), shape.get("group_id")
+        try:
+            mask = _run_lengths(shape, size)
+        except (ValueError, TypeError, KeyError, OSError, SyntaxError) as error:
+            sentence = f"{file}, shape {number} ({label}): {error}: correct or remove it."
+            bad.append(BadAnnotation("without a mask", sentence))
+        else:
+            # Without a group, every shape is an object.
+            parts[label, number if group is None else f"group {group}"].append(mask)
+    objects = []
+    for (label, _), masks in parts.items():
+        merged = coco_mask.merge(masks)
+        runs = {"size": merged["size"], "counts": merged["counts"].decode()}
+        objects.append({"label": label, "segmentation": runs})
+    return objects, bad
+
+
+def _run_lengths(shape: dict, size: tuple[int, int]) -> dict:
+    """A shape's mask in pycocotools' form."""
+    kind, points = shape.get("shape_type", "polygon"), shape["points"]
+    if kind == "polygon":
+        polygon = [x for point in points for x in point]
+    elif kind == "rectangle":
+        (x0, y0), (x1, y1) = points
+        polygon = [x0, y0, x1, y0, x1, y1, x0, y1]
+    elif kind == "circle":
+        polygon = _circle(*points)
+    elif kind == "mask":
+        return coco_mask.encode(np.asfortranarray(_pasted(shape["mask"], points[0], size)))
+    else:
+        raise ValueError(f"a {kind} has no area")
+    return coco_mask.merge(coco_mask.frPyObjects([checked_polygon(polygon)], *size))
+
+
+def _circle(centre: list[float], edge: list[float]) -> list[float]:
+    """As a polygon with corners that are about one and a half pixels apart."""
+    (x, y), radius = centre, math.dist(centre, edge)
+    angles = np.linspace(0, 2 * np.pi, 16 + 4 * math.ceil(radius), endpoint=False)
+    corners = np.stack((x + radius * np.cos(angles), y + radius * np.sin(angles)), 1)
+    return corners.ravel().tolist()
+
+
+def _pasted(text: str, corner: list[float], size: tuple[int, int]) -> np.ndarray:
+    """(H, W) uint8 of 0 and 1, from a PNG in base64 whose first pixel is at the corner."""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"its mask is no base64 ({error})") from error
+    with Image.open(io.BytesIO(data)) as image:
+        part = np.asarray(image.convert("L")) > 0
+    x, y = (round(c) for c in corner)
+    mask = np.zeros(size, dtype=np.uint8)
+    if x < 0 or y < 0 or y + part.shape[0] > size[0] or x + part.shape[1] > size[1]:
+        raise ValueError("its mask reaches beyond the image")
+    mask[y : y + part.shape[0], x : x + part.shape[1]] = part
+    return mask

@@ -1,0 +1,137 @@
+import base64
+import io
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from panoptic_files import read_written, save_noise
+from PIL import Image
+
+from detr_d2.data.preparation import Kinds, from_labelme, write_panoptic
+from detr_d2.errors import UserError
+
+HEIGHT, WIDTH = 20, 30
+
+
+def block(x0, y0, x1, y1) -> frozenset:
+    return frozenset((y, x) for y in range(y0, y1) for x in range(x0, x1))
+
+
+def shape(label, kind, points, group=None, **more) -> dict:
+    return {"label": label, "shape_type": kind, "points": points, "group_id": group, **more}
+
+
+def png(mask: np.ndarray) -> str:
+    file = io.BytesIO()
+    Image.fromarray(mask).save(file, format="PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def write(folder: Path, *shapes, name="sub/a", image_path="a.jpg", **changes) -> None:
+    save_noise(folder / f"{name}.jpg", HEIGHT, WIDTH)
+    content = {"version": "5.2.1", "shapes": list(shapes), "imagePath": image_path}
+    content |= {"imageHeight": HEIGHT, "imageWidth": WIDTH, "imageData": None, **changes}
+    (folder / f"{name}.json").write_text(json.dumps(content))
+
+
+def convert(folder: Path, skip_bad=False, **options):
+    source = from_labelme(folder, folder, **options)
+    write_panoptic(source, folder / "out", "train", workers=1, skip_bad=skip_bad)
+    names = {c["id"]: c["name"] for c in source.categories}
+    written = read_written(folder / "out")
+    return {image: [(names[c], p) for c, _, p in found] for image, found in written.items()}
+
+
+def test_polygons_rectangles_and_masks_are_read(tmp_path):
+    part = np.array([[1, 0], [1, 1]], dtype=bool)
+    write(
+        tmp_path,
+        shape("car", "polygon", [[1, 2], [5, 2], [5, 4], [1, 4]]),
+        shape("bus", "rectangle", [[20, 10], [12, 6]]),  # any two corners
+        shape("car", "mask", [[25, 15], [26, 16]], mask=png(part)),
+    )
+    assert convert(tmp_path)["sub/a.jpg"] == [
+        ("bus", block(12, 6, 20, 10)),
+        ("car", block(1, 2, 5, 4)),
+        ("car", frozenset({(15, 25), (16, 25), (16, 26)})),
+    ]
+
+
+def test_a_circle_is_what_is_near_its_centre(tmp_path):
+    write(tmp_path, shape("disc", "circle", [[15, 10], [15, 17]]))
+    ((_, found),) = convert(tmp_path)["sub/a.jpg"]
+    for y in range(HEIGHT):
+        for x in range(WIDTH):
+            distance = math.dist((x + 0.5, y + 0.5), (15, 10))
+            if abs(distance - 7) > 0.75:
+                assert ((y, x) in found) == (distance < 7)
+
+
+def test_a_group_is_one_object_and_labels_keep_apart(tmp_path):
+    left, right = [[1, 1], [4, 4]], [[10, 1], [14, 4]]
+    write(
+        tmp_path,
+        shape("car", "rectangle", left, group=1),
+        shape("car", "rectangle", right, group=1),
+        shape("bus", "rectangle", [[20, 1], [24, 4]], group=1),
+        shape("bus", "rectangle", [[20, 8], [24, 9]]),
+        shape("bus", "rectangle", [[10, 8], [14, 9]]),
+    )
+    found = convert(tmp_path)["sub/a.jpg"]
+    assert ("car", block(1, 1, 4, 4) | block(10, 1, 14, 4)) in found
+    assert sorted(name for name, _ in found) == ["bus", "bus", "bus", "car"]
+
+
+def test_stuff_and_background(tmp_path):
+    write(
+        tmp_path,
+        shape("road", "rectangle", [[0, 0], [30, 2]]),
+        shape("road", "rectangle", [[0, 18], [30, 20]]),
+        shape("car", "rectangle", [[1, 1], [3, 3]]),
+    )
+    found = convert(tmp_path, background="else", kinds=Kinds(stuff=("road",)))["sub/a.jpg"]
+    car = block(1, 1, 3, 3)
+    road = block(0, 0, 30, 2) | block(0, 18, 30, 20)
+    assert dict(found) == {
+        "car": car,
+        "road": road - car,
+        "else": block(0, 0, 30, 20) - road - car,
+    }
+
+
+@pytest.mark.parametrize("image_path", ["..\\sub\\a.jpg", "/home/me/sub/a.jpg"])
+def test_the_image_is_found_where_it_lies(tmp_path, image_path):
+    write(tmp_path, shape("car", "rectangle", [[1, 1], [3, 3]]), image_path=image_path)
+    assert list(convert(tmp_path)) == ["sub/a.jpg"]
+
+
+def test_an_unknown_size_is_read_from_the_image(tmp_path):
+    write(tmp_path, shape("car", "rectangle", [[1, 1], [3, 3]]), imageHeight=None)
+    assert convert(tmp_path)["sub/a.jpg"] == [("car", block(1, 1, 3, 3))]
+
+
+@pytest.mark.parametrize(
+    "bad, sentence",
+    [
+        (shape("car", "line", [[1, 1], [3, 3]]), r"shape 0 \(car\): a line has no area"),
+        (shape("car", "polygon", [[1, 1], [3, 3]]), "a polygon has 4 numbers"),
+        (shape("car", "mask", [[0, 0]], mask="?"), "its mask is no base64"),
+        (shape("car", "mask", [[29, 0]], mask=png(np.ones((1, 3), bool))), "beyond the image"),
+        ({"label": "car"}, "points"),
+    ],
+)
+def test_what_is_no_area_is_named_or_left_out(tmp_path, bad, sentence):
+    write(tmp_path, bad, shape("car", "rectangle", [[1, 1], [3, 3]]))
+    with pytest.raises(UserError, match=sentence):
+        convert(tmp_path)
+    assert convert(tmp_path, skip_bad=True)["sub/a.jpg"] == [("car", block(1, 1, 3, 3))]
+
+
+def test_other_files_are_named(tmp_path):
+    with pytest.raises(UserError, match="has no JSON files"):
+        from_labelme(tmp_path, tmp_path)
+    (tmp_path / "a.json").write_text('{"images": []}')
+    with pytest.raises(UserError, match=r"a\.json has no imagePath and shapes"):
+        from_labelme(tmp_path, tmp_path)
