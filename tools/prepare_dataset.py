@@ -11,9 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from detr_d2.data import preparation
+from detr_d2.data.files import read_json
 from detr_d2.data.id_maps import FORMS, RGB
 from detr_d2.data.parallel import available_processors
-from detr_d2.engine.tools import run_tool
+from detr_d2.data.validation.statistics import class_table
+from detr_d2.engine.dataset_sheet import draw_dataset
+from detr_d2.engine.tools import run_tool, save_picture
 from detr_d2.errors import UserError
 
 
@@ -309,6 +312,22 @@ def _pairs(texts: list[str]) -> dict[str, str]:
     return pairs
 
 
+def _show(part: preparation.Source, folder: Path, json_file: Path) -> None:
+    """Print what is in the dataset, and draw some of it."""
+    content = read_json(json_file)
+    pixels = sum(image["height"] * image["width"] for image in content["images"])
+    segments = (
+        (a["image_id"], s["category_id"], s["area"])
+        for a in content["annotations"]
+        for s in a["segments_info"]
+    )
+    print(f"\n{class_table(segments, content['categories'], pixels)}\n")
+    sheet = json_file.with_suffix(".jpg")
+    paths = map(str, (part.image_root, folder, json_file))
+    save_picture(draw_dataset(*paths, content["categories"]), sheet)
+    print(f"Some images beside their segments, to look at: {sheet}")
+
+
 def main() -> None:
     args = parse_args()
     source = replace(args.convert(args), as_stored=args.annotated_as_stored)
@@ -330,6 +349,7 @@ def main() -> None:
         for doubt in doubts:
             print(f"warning: {doubt}")
         print(f"Wrote {len(part.pictures)} images, {len(part.categories)} classes: {json_file}")
+        _show(part, folder, json_file)
         print("Now check it:")
         paths = ("--image-root", args.image_root, "--panoptic-root", folder)
         command = ("python", "tools/validate_dataset.py", *paths, "--panoptic-json", json_file)

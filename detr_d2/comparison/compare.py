@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 from detectron2.data import MetadataCatalog
 
-from ..engine.sources import dataset_images
+from ..engine.sources import dataset_images, evenly
 from ..errors import UserError
 from ..evaluation import results_folder
 from .candidates import Candidate
 from .curves import History, draw_curves, history_of
-from .pictures import disagreements, evenly, gallery
+from .pictures import disagreements, gallery
 from .predictions import Predictions
 from .report import Section, drawing, write_report
 from .stages import cost, evaluate, train

@@ -13,11 +13,6 @@ from .predictions import Predictions, as_tensor
 from .report import Picture, photograph
 
 
-def evenly(total: int, count: int) -> list[int]:
-    """`count` places of `total`, in equal steps from the first to the last; at most all."""
-    return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
-
-
 def disagreements(sources: list[Source], predictions: dict[str, Predictions]) -> list[float]:
     """For each image the mean of `disagreement` over all pairs of candidates."""
     found = []

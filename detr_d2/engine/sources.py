@@ -94,6 +94,11 @@ def dataset_images(name: str, white: int = WHITE) -> list[Source]:
     )
 
 
+def evenly(total: int, count: int) -> list[int]:
+    """`count` places of `total`, in equal steps from the first to the last; at most all."""
+    return np.linspace(0, total - 1, min(count, total)).round().astype(int).tolist()
+
+
 def chunks(items: list, size: int) -> Iterator[list]:
     """Lists of `size` items, in order; the last one may be shorter."""
     for start in range(0, len(items), size):

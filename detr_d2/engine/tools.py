@@ -68,9 +68,9 @@ def positive_int(text: str) -> int:
 
 
 def save_picture(picture: Image.Image, path: Path) -> None:
-    """Write a PNG."""
+    """Write a PNG, or a JPEG where the name ends so."""
     with written_beside(path) as unfinished:
-        picture.save(unfinished, format="PNG")
+        picture.save(unfinished, format="JPEG" if path.suffix == ".jpg" else "PNG")
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -10,11 +10,10 @@ from detectron2.config import CfgNode
 from detectron2.data import Metadata
 from PIL import Image
 
-from ..comparison.pictures import evenly
 from ..data.panoptic_map import read_segment_map
 from ..drawing import draw_segments
 from ..engine import Predictor
-from ..engine.sources import Source
+from ..engine.sources import Source, evenly
 from ..engine.training_curves import read_curves
 from ..errors import UserError
 from .curve import Evaluation, evaluations

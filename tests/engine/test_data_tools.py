@@ -106,6 +106,24 @@ def test_other_classes_from_the_command_line(run, labelled):
     assert content["categories"] == [{"id": 1, "name": "street", "isthing": 0}]
 
 
+def test_what_was_read_is_counted_and_drawn(run, labelled):
+    _, text = prepare(run, labelled)
+    content = json.loads((labelled / "out/panoptic_train.json").read_text())
+    for category in content["categories"]:
+        segments = [
+            (a["image_id"], s["area"])
+            for a in content["annotations"]
+            for s in a["segments_info"]
+            if s["category_id"] == category["id"]
+        ]
+        (row,) = (line.split() for line in text.splitlines() if f" {category['name']} " in line)
+        assert row[3:5] == [str(len(segments)), str(len({image for image, _ in segments}))]
+        pixels = sum(image["height"] * image["width"] for image in content["images"])
+        assert row[-1] == f"{sum(area for _, area in segments) / pixels:.2%}"
+    sheet = Image.open(labelled / "out/panoptic_train.jpg")
+    assert sheet.size[0] == 2 * 2 * 480 and len(sheet.getcolors(2**24)) > 100
+
+
 def test_a_name_that_is_given_twice_is_refused(run, labelled):
     prepare(run, labelled)
     code, _ = run(

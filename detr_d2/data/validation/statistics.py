@@ -3,6 +3,7 @@
 import os
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,11 @@ def statistics(inspections: list[Inspection], categories: list[dict]) -> str:
     sizes = sorted({(i.image["width"], i.image["height"]) for i in inspections})
     pixels = sum(i.image["width"] * i.image["height"] for i in inspections)
     void = sum(i.void or 0 for i in inspections)
+    segments = [
+        (i.image["id"], s["category_id"], area)
+        for i in inspections
+        for s, area in zip(_segments(i), i.areas)
+    ]
     crowd = sum(s.get("iscrowd", 0) == 1 for i in inspections for s in _segments(i))
     lines = [
         f"{len(inspections)} images, {sum(counts)} segments ({crowd} of them crowd).",
@@ -30,7 +36,7 @@ def statistics(inspections: list[Inspection], categories: list[dict]) -> str:
         "Sizes: " + _text_of_sizes(sizes) + ".",
         f"VOID: {void / pixels:.1%} of all pixels.",
         "",
-        _table(inspections, categories, pixels),
+        class_table(segments, categories, pixels),
     ]
     return "\n".join(lines)
 
@@ -95,12 +101,19 @@ def _text_of_sizes(sizes: list[tuple[int, int]]) -> str:
     )
 
 
-def _table(inspections: list[Inspection], categories: list[dict], pixels: int) -> str:
+def class_table(
+    segments: Iterable[tuple[int | str, int, int]], categories: list[dict], pixels: int
+) -> str:
+    """A row for each class.
+
+    Args:
+        segments: image id, category id and area of each.
+        pixels: of all images.
+    """
     areas, images = defaultdict(list), defaultdict(set)
-    for inspection in inspections:
-        for segment, area in zip(_segments(inspection), inspection.areas):
-            areas[segment["category_id"]].append(area)
-            images[segment["category_id"]].add(inspection.image["id"])
+    for image_id, category_id, area in segments:
+        areas[category_id].append(area)
+        images[category_id].add(image_id)
     rows = []
     for category in sorted(categories, key=lambda c: (not c["isthing"], c["id"])):
         found = areas[category["id"]]

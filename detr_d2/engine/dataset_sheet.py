@@ -1,0 +1,56 @@
+"""A few images of a dataset beside their segments on one sheet: is it what was meant?"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectron2.data import Metadata
+from PIL import Image
+
+from ..data.images import read_image
+from ..data.panoptic_map import read_segment_map
+from ..data.registration import load_panoptic_json, metadata_of
+from ..drawing import draw_panoptic, side_by_side
+from .sources import evenly
+
+_CELL = 480, 360  # pixels, of an image on the sheet
+_COLUMNS = 2  # pairs
+
+
+def draw_dataset(
+    image_root: str, panoptic_root: str, panoptic_json: str, categories: list[dict], limit: int = 12
+) -> Image.Image:
+    """Draw up to `limit` images, evenly through the dataset.
+
+    Args:
+        categories: of the JSON.
+    """
+    metadata = metadata_of(categories, panoptic_json)
+    things, stuff = (metadata[f"{kind}_dataset_id_to_contiguous_id"] for kind in ("thing", "stuff"))
+    dicts = load_panoptic_json(image_root, panoptic_root, panoptic_json, things, stuff)
+    metadata = Metadata(name=panoptic_json, **metadata)
+    pairs = [_pair(dicts[n], metadata) for n in evenly(len(dicts), limit)]
+    width, height = max(p.width for p in pairs), max(p.height for p in pairs)
+    rows = -(-len(pairs) // _COLUMNS)
+    sheet = Image.new("RGB", (width * min(_COLUMNS, len(pairs)), height * rows), "white")
+    for number, pair in enumerate(pairs):
+        row, column = divmod(number, _COLUMNS)
+        sheet.paste(pair, (column * width, row * height))
+    return sheet
+
+
+def _pair(dataset_dict: dict, metadata: Metadata) -> Image.Image:
+    image = read_image(dataset_dict["file_name"])
+    segment_map = torch.from_numpy(read_segment_map(dataset_dict).astype(np.int32))
+    infos = [{**s, "id": t} for t, s in enumerate(dataset_dict["segments_info"], 1)]
+    drawn = draw_panoptic(image, segment_map, infos, metadata)
+    name = Path(dataset_dict["file_name"]).name
+    return side_by_side([(name, _fitted(image)), ("segments", _fitted(drawn))])
+
+
+def _fitted(image: np.ndarray) -> np.ndarray:
+    """Of the size of a cell at most, and nearly."""
+    picture = Image.fromarray(image)
+    scale = min(_CELL[0] / picture.width, _CELL[1] / picture.height)
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    return np.asarray(picture.resize(size))
