@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import UserError
 from ..coco_json import read_coco
 from ..files import join_inside
-from ..id_maps import RGB, read_id_map
+from ..id_maps import RGB, meant_form, read_id_map
 from ..images import check_same_size
 from ..panoptic_map import number_segments
 from ..problems import category_problems, json_problems, raise_first
@@ -128,7 +128,12 @@ def _annotate(
     infos = picture.content["segments_info"]
     ids = read_id_map(path, f"({where})", form)
     check_same_size(path, ids.shape, f"({where})", (height, width))
-    numbers = number_segments(ids, [info["id"] for info in infos], f"{path} ({where})")
+    listed = [info["id"] for info in infos]
+    try:
+        numbers = number_segments(ids, listed, f"{path} ({where})")
+    except UserError as error:
+        meant = meant_form(path, listed) if form == RGB else None
+        raise UserError(meant or str(error)) from error
     canvas = Canvas(height, width, where)
     for class_ in dict.fromkeys(new_id.values()):
         members = [t for t, s in enumerate(infos, 1) if new_id.get(s["category_id"]) == class_]
