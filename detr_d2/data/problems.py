@@ -33,9 +33,10 @@ class Problem:
 
 
 def raise_first(problems: Iterator[Problem]) -> None:
-    """A `UserError` of the first problem, if there is one."""
+    """A `UserError` of the first thing that is wrong, if there is one."""
     for problem in problems:
-        raise UserError(problem.sentence)
+        if problem.wrong:
+            raise UserError(problem.sentence)
 
 
 def category_problems(categories: list[dict] | None, path: str) -> Iterator[Problem]:

@@ -1,5 +1,6 @@
 """Datasets in COCO panoptic format: a JSON, a folder of images, a folder of RGB-coded PNGs."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from ..errors import UserError
 from .coco_json import read_coco
 from .files import join_inside
 from .problems import category_problems, json_problems, raise_first
+
+logger = logging.getLogger(__name__)
 
 
 def datasets_root() -> Path:
@@ -155,6 +158,7 @@ def load_panoptic_json(
     content = read_coco(panoptic_json)
     raise_first(json_problems(content, panoptic_json))
     images = {image["id"]: image for image in content["images"]}
+    _warn_of_images_without_annotation(images, content["annotations"], panoptic_json)
     dicts = []
     for annotation in content["annotations"]:
         image = images[annotation["image_id"]]
@@ -177,3 +181,13 @@ def load_panoptic_json(
             }
         )
     return dicts
+
+
+def _warn_of_images_without_annotation(images: dict, annotations: list[dict], path: str) -> None:
+    without = images.keys() - {annotation["image_id"] for annotation in annotations}
+    if without:
+        logger.warning(
+            "%s: %d of %d images have no annotation, such as image %s: they are neither trained on "
+            "nor evaluated.",
+            *(path, len(without), len(images), min(without, key=str)),
+        )

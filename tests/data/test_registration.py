@@ -124,3 +124,12 @@ def test_broken_json_is_named(register, tiny_dataset):
     (folder / "panoptic.json").write_text(json.dumps(write())[:-5])
     with pytest.raises(UserError, match="is not valid JSON"):
         register()
+
+
+def test_images_without_annotation_are_counted_and_left_out(register, tiny_dataset, caplog):
+    _, write = tiny_dataset
+    images = [{"id": id_, "file_name": f"{id_}.png", "height": 4, "width": 6} for id_ in (4, 5, 6)]
+    images[1]["file_name"] = "a.png"
+    write(images=images)
+    assert [d["image_id"] for d in DatasetCatalog.get(register())] == [5]
+    assert "2 of 3 images have no annotation, such as image 4" in caplog.text
