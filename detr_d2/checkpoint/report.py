@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from tabulate import tabulate
 from torch import Tensor
 
+_COUNTER = ".num_batches_tracked"
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -37,7 +39,8 @@ def fit(weights: dict[str, Tensor], model: dict[str, Tensor]) -> Fit:
         else:
             wrong_shape.append((name, tuple(tensor.shape), tuple(model[name].shape)))
     missing = [name for name in model if name not in weights]
-    unexpected = [name for name in weights if name not in model]
+    # How many batches a norm has seen is no weight, and frozen norms do not have it.
+    unexpected = [name for name in weights if name not in model and not name.endswith(_COUNTER)]
     return Fit(fitting, missing, unexpected, wrong_shape)
 
 

@@ -37,3 +37,8 @@ def test_table_has_everything_that_does_not_fit():
 
 def test_no_table_where_all_fits():
     assert table(fit({"a": A}, {"a": A}), {"a": A}, {"a": A}) == ""
+
+
+def test_counters_of_norms_are_no_weights():
+    weights = {"bn.num_batches_tracked": torch.tensor(3), "bn.weight": torch.zeros(2)}
+    assert fit(weights, {"bn.weight": torch.ones(2)}).unexpected == []
