@@ -1,5 +1,12 @@
 from .checkpointer import Checkpointer
 from .conversion import WRITERS, convert
-from .formats import Checkpoint, read_checkpoint
+from .formats import Checkpoint, read_checkpoint, recorded_categories
 
-__all__ = ["WRITERS", "Checkpoint", "Checkpointer", "convert", "read_checkpoint"]
+__all__ = [
+    "WRITERS",
+    "Checkpoint",
+    "Checkpointer",
+    "convert",
+    "read_checkpoint",
+    "recorded_categories",
+]

@@ -1,6 +1,7 @@
 """Detectron2's checkpointer, for checkpoints of all formats that DETR's weights come in."""
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from . import files, report
 from .classes import (
     HEAD,
     Classes,
+    categories_of_dataset,
     classes_of_dataset,
     describe_rows,
     match_rows,
@@ -70,7 +72,8 @@ class Checkpointer(DetectionCheckpointer):
 
     def save(self, name: str, **kwargs) -> None:
         classes = classes_of_dataset(self.dataset)
-        super().save(name, **{ABOUT: record(classes, self.about)}, **kwargs)
+        about = replace(self.about, categories=categories_of_dataset(self.dataset))
+        super().save(name, **{ABOUT: record(classes, about)}, **kwargs)
 
     def load(self, path: str, *args, **kwargs) -> dict[str, Any]:
         """

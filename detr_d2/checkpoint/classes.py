@@ -94,6 +94,26 @@ def classes_of_dataset(name: str | None) -> Classes | None:
     return Classes(tuple(names), tuple(id_of.get(row) for row in range(len(names))))
 
 
+def categories_of_dataset(name: str | None) -> list[dict] | None:
+    """What a panoptic JSON has under `categories`, in the order of the contiguous classes.
+
+    None where the dataset's metadata tells no things from stuff, or no ids.
+    """
+    classes = classes_of_dataset(name)
+    if classes is None or None in classes.ids:
+        return None
+    metadata = MetadataCatalog.get(name)
+    things = set((metadata.get("thing_dataset_id_to_contiguous_id") or {}).values())
+    if metadata.get("stuff_dataset_id_to_contiguous_id") is None:
+        return None
+    colors = metadata.get("thing_colors") or ()
+    return [
+        {"id": id_, "name": class_, "isthing": int(row in things)}
+        | ({"color": [int(c) for c in colors[row]]} if row < len(colors) else {})
+        for row, (id_, class_) in enumerate(zip(classes.ids, classes.names))
+    ]
+
+
 def match_rows(source: Classes, target: Classes) -> tuple[str, list[int | None]]:
     """Find for each class of `target` the row of `source`.
 

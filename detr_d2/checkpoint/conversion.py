@@ -10,6 +10,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -115,7 +116,7 @@ def _completed(about: About, weights: names.Weights, dc5: bool) -> About:
     if num_heads is None:
         num_heads = _DEFAULT_NUM_HEADS
         logger.info("Nothing says how many attention heads the model has: taken for %d.", num_heads)
-    return About(dilation, num_heads)
+    return replace(about, dilation=dilation, num_heads=num_heads)
 
 
 def _halved(weights: names.Weights) -> names.Weights:

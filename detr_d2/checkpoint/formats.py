@@ -27,10 +27,13 @@ class About:
     Attributes:
         dilation: Res5 is dilated instead of strided (DC5).
         num_heads: M, of the transformer's attention.
+        categories: of the dataset, as COCO's panoptic JSON has them, in the order of the contiguous
+            classes. With them, the model can be used where the dataset is not at hand.
     """
 
     dilation: bool | None = None
     num_heads: int | None = None
+    categories: list[dict] | None = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,10 @@ def _recorded(rest: dict[str, Any]) -> dict[str, Any]:
 
 def _about(rest: dict[str, Any]) -> About:
     recorded = _recorded(rest)
-    return About(recorded.get("dilation"), recorded.get("num_heads"))
+    categories = recorded.get("categories")
+    if not isinstance(categories, list):
+        categories = None
+    return About(recorded.get("dilation"), recorded.get("num_heads"), categories)
 
 
 def _classes(weights: dict[str, Tensor], rest: dict[str, Any]) -> Classes | None:
@@ -169,9 +175,19 @@ def _lists(values: Any, of: type) -> bool:
     return isinstance(values, list) and all(v is None or isinstance(v, of) for v in values)
 
 
+def recorded_categories(path: str) -> list[dict] | None:
+    """See `About.categories`; None where the file does not say it, or is none."""
+    try:
+        return read_checkpoint(path).about.categories
+    except UserError:
+        return None
+
+
 def record(classes: Classes | None, about: About) -> dict[str, Any]:
     """What a checkpoint of this project says of its model, under the key `ABOUT`."""
     recorded: dict[str, Any] = {"dilation": about.dilation, "num_heads": about.num_heads}
     if classes is not None:
         recorded |= {"class_names": list(classes.names), "category_ids": list(classes.ids)}
+    if about.categories is not None:
+        recorded["categories"] = about.categories
     return recorded

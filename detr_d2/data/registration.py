@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -21,11 +22,18 @@ def datasets_root() -> Path:
     return Path(os.getenv("DETECTRON2_DATASETS", "datasets")).expanduser()
 
 
-def register_from_config(cfg) -> None:
+def register_from_config(
+    cfg, categories_of_weights: Callable[[str], list[dict] | None] = lambda path: None
+) -> None:
     """Register the datasets of `DATASETS.REGISTER`; those registered already are left alone.
 
     A dataset that is neither trained nor tested on may be absent: a configuration inherits it from
-    its base, and its files are on another machine.
+    its base, and its files are on another machine. Where one of the others is absent, its classes
+    are those that MODEL.WEIGHTS has recorded: a model can be used without its data.
+
+    Args:
+        categories_of_weights: the categories that a checkpoint has recorded, in the order of the
+            contiguous classes; None where it has not.
     """
     root = Path(cfg.DATASETS.ROOT).expanduser() if cfg.DATASETS.ROOT else datasets_root()
     used = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
@@ -35,7 +43,14 @@ def register_from_config(cfg) -> None:
                 f"DATASETS.REGISTER.{name} is {paths}: give [image folder, PNG folder, JSON]."
             )
         files = [str(root / path) for path in paths]
-        if name in used or PathManager.isfile(files[-1]):
+        is_here = PathManager.isfile(files[-1])
+        if not is_here and name in used and name not in DatasetCatalog.list() and cfg.MODEL.WEIGHTS:
+            categories = categories_of_weights(cfg.MODEL.WEIGHTS)
+            if categories is not None:
+                order = [category["name"] for category in categories]
+                register_with_categories(name, *files, categories, order)
+                continue
+        if is_here or name in used:
             register_panoptic_dataset(name, *files)
 
 
@@ -64,13 +79,17 @@ def register_panoptic_dataset(
         ):
             return
         raise UserError(f"There is a dataset {name} with other files already: choose another name.")
-    if not PathManager.isfile(panoptic_json):
-        raise UserError(
-            f"{panoptic_json}, the panoptic JSON of dataset {name}, does not exist: set "
-            "DATASETS.ROOT (or $DETECTRON2_DATASETS) to the folder that its path starts from."
-        )
+    _check_is_there(panoptic_json)
     categories = read_coco(panoptic_json).get("categories")
     register_with_categories(name, image_root, panoptic_root, panoptic_json, categories)
+
+
+def _check_is_there(panoptic_json: str) -> None:
+    if not PathManager.isfile(panoptic_json):
+        raise UserError(
+            f"{panoptic_json}, the panoptic JSON of a dataset, does not exist: set "
+            "DATASETS.ROOT (or $DETECTRON2_DATASETS) to the folder that its path starts from."
+        )
 
 
 def register_again(name: str, order: list[str]) -> None:
@@ -155,6 +174,7 @@ def load_panoptic_json(
     Args:
         things, stuff: from category ids to contiguous classes.
     """
+    _check_is_there(panoptic_json)
     content = read_coco(panoptic_json)
     raise_first(json_problems(content, panoptic_json))
     images = {image["id"]: image for image in content["images"]}

@@ -8,6 +8,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 from yaml import YAMLError
 
+from ..checkpoint import recorded_categories
 from ..config import add_detr_config
 from ..config_files import find_config_file
 from ..data import register_from_config
@@ -43,7 +44,7 @@ def setup_cfg(
     cfg = get_cfg()
     add_detr_config(cfg)
     _merge(cfg, _found(config_file), list(overrides), add_config)
-    register_from_config(cfg)
+    register_from_config(cfg, recorded_categories)
     datasets = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
     for name in datasets:
         check_dataset_classes(cfg, name)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from detectron2 import model_zoo
 from detectron2.config import get_cfg
@@ -10,6 +11,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 
 from detr_d2 import add_detr_config
+from detr_d2.checkpoint.classes import Classes
+from detr_d2.checkpoint.formats import About, record
+from detr_d2.classes import panoptic_classes
 from detr_d2.data import register_panoptic_dataset
 from detr_d2.engine import setup_cfg
 from detr_d2.errors import UserError
@@ -201,6 +205,31 @@ def test_a_dataset_of_the_base_may_be_absent_where_it_is_not_used(tiny_dataset, 
     setup_cfg(str(CONFIGS / "CamVid-PanopticSegmentation/panoptic_detr_R_18.yaml"), own)
     assert "own" in DatasetCatalog.list()
     assert "camvid_panoptic_val" not in DatasetCatalog.list()
+
+
+def test_without_the_data_classes_are_those_of_the_weights(tmp_path, forget_datasets):
+    categories = [
+        {"id": 9, "name": "road", "isthing": 0, "color": [1, 2, 3]},
+        {"id": 3, "name": "car", "isthing": 1, "color": [4, 5, 6]},
+    ]
+    about = record(Classes(("road", "car"), (9, 3)), About(categories=categories))
+    weights = {"class_embed.weight": torch.zeros(3, 8), "class_embed.bias": torch.zeros(3)}
+    torch.save({"model": weights, "detr_d2": about}, tmp_path / "model.pth")
+    path = str(CONFIGS / "Shapes-PanopticSegmentation/panoptic_detr_R_18_narrow_dc5.yaml")
+    overrides = [
+        *("DATASETS.REGISTER.gone", "['images', 'panoptic', 'panoptic.json']"),
+        *("DATASETS.ROOT", str(tmp_path), "MODEL.DETR.NUM_CLASSES", "2"),
+        *("DATASETS.TRAIN", "('gone',)", "DATASETS.TEST", "('gone',)"),
+    ]
+    with pytest.raises(UserError, match=r"panoptic\.json.*DATASETS\.ROOT"):
+        setup_cfg(path, [*overrides, "MODEL.WEIGHTS", str(tmp_path / "absent.pth")])
+    cfg = setup_cfg(path, [*overrides, "MODEL.WEIGHTS", str(tmp_path / "model.pth")])
+    metadata = MetadataCatalog.get("gone")
+    assert metadata.thing_classes == ["road", "car"]  # as the rows of the weights are
+    assert metadata.thing_colors == [(1, 2, 3), (4, 5, 6)]
+    assert panoptic_classes(cfg).things == [1]
+    with pytest.raises(UserError, match=r"panoptic\.json.*DATASETS\.ROOT"):
+        DatasetCatalog.get("gone")
 
 
 def test_a_dataset_is_registered_on_the_command_line(tiny_dataset, forget_datasets):

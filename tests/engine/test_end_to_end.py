@@ -97,6 +97,10 @@ def test_checkpoints_name_their_classes(trained):
     checkpoint = torch.load(trained / "model_0000009.pth", weights_only=True)
     expected = MetadataCatalog.get("shapes_panoptic_train").thing_classes
     assert checkpoint["detr_d2"]["class_names"] == expected
+    categories = checkpoint["detr_d2"]["categories"]
+    assert [c["name"] for c in categories] == expected
+    assert [c["isthing"] for c in categories] == [1] * 4 + [0] * 4
+    assert all(len(c["color"]) == 3 for c in categories)
 
 
 def test_resuming_goes_on_where_it_stopped(trained):
