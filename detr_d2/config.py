@@ -73,9 +73,10 @@ def _add_learning_fast(cfg: CfgNode) -> None:
     detr.MASK_STRIDE = 4
     # Pixels a logit of the semantic map: 4, or 2 or 1 where outlines count and classes are few.
     detr.SEMANTIC_STRIDE = 4
-    # Of the losses of the semantic map: cross-entropy of pixels, and dice of classes in an image.
+    # Of the losses of the semantic map: cross-entropy of pixels, and dice of classes in an image,
+    # which is for few steps and stuff of few pixels.
     detr.SEMANTIC_WEIGHT = 1.0
-    detr.SEMANTIC_DICE_WEIGHT = 4.0
+    detr.SEMANTIC_DICE_WEIGHT = 0.0
     # Its log-odds are multiplied by this, and added to masks; learned from there on.
     detr.SEMANTIC_GAIN = 1.0
 

@@ -22,8 +22,9 @@ from .registries import MASK_HEAD_REGISTRY, TRANSFORMER_REGISTRY
 from .semantic import (
     SemanticHead,
     classes_of,
+    cross_entropy_of_shares,
+    dice_of_shares,
     log_odds,
-    losses_of_shares,
     pad_segment_maps,
     shares_of_classes,
 )
@@ -68,7 +69,8 @@ class RefinedMaskHead(MaskHeadSmallConv):
             things_in_windows: a thing's mask is made in its window alone, where it ends, and does
                 without `MaskHeadSmallConv`; else it is DETR's, corrected in the window.
             mask_stride: pixels of the network's input a logit at inference: 1, 2 or 4.
-            semantic_weight, semantic_dice_weight: of the semantic map's losses.
+            semantic_weight, semantic_dice_weight: of the semantic map's losses; without the
+                latter, 0, there is no `loss_semantic_dice`.
             semantic_gain: what the log-odds are multiplied by at first; it is learned.
             **mask_head: the arguments of `MaskHeadSmallConv`.
         """
@@ -152,9 +154,12 @@ class RefinedMaskHead(MaskHeadSmallConv):
         losses = {name: (of_things[name] + of_stuff[name]) / number for name in of_things}
         semantic = at_least_float32(masks.semantic)
         shares = shares_of_classes(classes_of(maps, targets), semantic)
-        cross_entropy, dice = losses_of_shares(semantic, shares)
+        log_probability = semantic.permute(0, 2, 3, 1).log_softmax(-1)
+        cross_entropy = cross_entropy_of_shares(log_probability, shares)
         losses["loss_semantic"] = self.semantic_weight * cross_entropy
-        losses["loss_semantic_dice"] = self.semantic_dice_weight * dice
+        if self.semantic_dice_weight:
+            dice = dice_of_shares(log_probability, shares)
+            losses["loss_semantic_dice"] = self.semantic_dice_weight * dice
         return losses
 
     def _window_losses(self, masks: "MaskParts", maps, images, numbers, criterion):

@@ -84,8 +84,18 @@ def shares_of_classes(classes: Tensor, cells: Tensor) -> Tensor:
     return counts.view(batch, h, w, number + 1)[..., :number].to(cells.dtype)
 
 
-def losses_of_shares(logits: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
-    """What the map is trained on, all pixels of a cell having its logits.
+def cross_entropy_of_shares(log_probability: Tensor, shares: Tensor) -> Tensor:
+    """The mean over pixels of the cross-entropy, all pixels of a cell having its probabilities.
+
+    Args:
+        log_probability: (B, h, w, C).
+        shares: (B, h, w, C), pixels of each class.
+    """
+    return -(shares * log_probability).sum() / shares.sum().clamp(min=1)
+
+
+def dice_of_shares(log_probability: Tensor, shares: Tensor) -> Tensor:
+    """The mean, over the classes that an image has, of the dice loss.
 
     Cross-entropy hardly sees a class of few pixels, whose segments count as much as those of a
     large one. The dice loss (Milletari et al., arXiv:1606.04797) of a class in an image, of
@@ -93,20 +103,13 @@ def losses_of_shares(logits: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
 
         1 - (2 sum(p m) + 1) / (sum(p) + sum(m) + 1),
 
-    has no size: it is near the IoU that segments are matched and judged by.
+    has no size: it is near the IoU that segments are matched and judged by. VOID does not count.
 
     Args:
-        logits: (B, C, h, w).
-        shares: (B, h, w, C), pixels of each class.
-
-    Returns:
-        The mean over pixels of the cross-entropy, and the mean of the dice loss over the classes
-        that are there, image by image. VOID belongs to neither.
+        log_probability, shares: (B, h, w, C), see `cross_entropy_of_shares`.
     """
-    log_probability = logits.permute(0, 2, 3, 1).log_softmax(-1)
-    cross_entropy = -(shares * log_probability).sum() / shares.sum().clamp(min=1)
     p, pixels = log_probability.exp(), shares.sum(-1, keepdim=True)
     both, of_truth = (p * shares).sum((1, 2)), shares.sum((1, 2))
     dice = 1 - (2 * both + 1) / ((p * pixels).sum((1, 2)) + of_truth + 1)
     there = of_truth > 0
-    return cross_entropy, (dice * there).sum() / there.sum().clamp(min=1)
+    return (dice * there).sum() / there.sum().clamp(min=1)

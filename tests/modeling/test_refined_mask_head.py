@@ -12,8 +12,9 @@ from detr_d2.modeling.matcher import Targets
 from detr_d2.modeling.semantic import (
     SemanticHead,
     classes_of,
+    cross_entropy_of_shares,
+    dice_of_shares,
     log_odds,
-    losses_of_shares,
     pad_segment_maps,
     shares_of_classes,
 )
@@ -324,15 +325,19 @@ def test_semantic_losses_are_means_over_pixels_and_over_classes(first_class):
     classes[1, 2:] = first_class  # few or many
     classes[1][classes[1] == 1] = -1  # not in the second image
     shares = shares_by_loop(classes, 4, (3, 4)).double()
-    cross_entropy, dice = losses_of_shares(logits, shares)
-    assert cross_entropy.item() == pytest.approx(semantic_loss_by_loop(logits, classes), rel=1e-12)
-    assert dice.item() == pytest.approx(semantic_dice_by_loop(logits, classes), rel=1e-12)
+    log_probability = logits.permute(0, 2, 3, 1).log_softmax(-1)
+    found = cross_entropy_of_shares(log_probability, shares).item()
+    assert found == pytest.approx(semantic_loss_by_loop(logits, classes), rel=1e-12)
+    found = dice_of_shares(log_probability, shares).item()
+    assert found == pytest.approx(semantic_dice_by_loop(logits, classes), rel=1e-12)
 
 
 def test_semantic_losses_of_void_are_zero():
     logits = torch.randn(2, 4, 3, 5).double().requires_grad_()
-    losses = losses_of_shares(logits, torch.zeros(2, 3, 5, 4).double())
-    assert losses == (0, 0)
+    log_probability = logits.permute(0, 2, 3, 1).log_softmax(-1)
+    nothing = torch.zeros(2, 3, 5, 4).double()
+    losses = [f(log_probability, nothing) for f in (cross_entropy_of_shares, dice_of_shares)]
+    assert losses == [0, 0]
     sum(losses).backward()
     assert not logits.grad.any()
 
@@ -679,7 +684,7 @@ def test_every_parameter_has_a_finite_gradient(build_lively_model, draw_input, l
     model = build_lively_model()
     arguments, _ = prepared(model, draw_labelled(draw_input, *labelled))
     losses = model.mask_head.losses(*arguments)
-    assert set(losses) == {"loss_mask", "loss_dice", "loss_semantic", "loss_semantic_dice"}
+    assert set(losses) == {"loss_mask", "loss_dice", "loss_semantic"}
     assert all(loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
     for name, parameter in model.mask_head.named_parameters():
@@ -696,7 +701,7 @@ def test_an_image_of_void_alone_is_trained_on(build_lively_model, draw_input):
     x["segment_map"] = torch.zeros(24, 32, dtype=torch.int64)
     arguments, _ = prepared(model, [x])
     losses = model.mask_head.losses(*arguments)
-    assert losses["loss_semantic"] == losses["loss_semantic_dice"] == 0
+    assert losses["loss_semantic"] == 0
     assert losses["loss_mask"] > 0
     assert all(loss.isfinite() for loss in losses.values())
 
