@@ -1,7 +1,7 @@
 """What can be wrong in a COCO panoptic JSON, seen without opening an image."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -11,6 +11,7 @@ from .files import join_inside
 FORMAT = "Format"  # kinds of problems that leave it unclear what belongs together
 REPEATED = "Repeated ids and files"
 
+_LISTED = 10  # problems that are named one by one
 _MOST = 2**24  # ids that three bytes of a PNG can hold
 IMAGE_ID = (int, str)  # types
 _TYPES = {"id": IMAGE_ID, "image_id": IMAGE_ID, "file_name": str}
@@ -37,6 +38,28 @@ def raise_first(problems: Iterator[Problem]) -> None:
     for problem in problems:
         if problem.wrong:
             raise UserError(problem.sentence)
+
+
+def raise_listed(problems: Iterator[Problem]) -> None:
+    """A `UserError` of all that is wrong, if there is anything; see `listing`."""
+    wrong = [(problem.kind, problem.sentence) for problem in problems if problem.wrong]
+    if len(wrong) == 1:
+        raise UserError(wrong[0][1])
+    if wrong:
+        raise UserError(f"{listing(wrong)} in all.")
+
+
+def listing(wrong: Sequence[tuple[str, str]]) -> str:
+    """The first sentences, one a line, and then how many there are of each kind.
+
+    Args:
+        wrong: kind and sentence of each.
+    """
+    lines = [sentence for _, sentence in wrong[:_LISTED]]
+    if len(wrong) > _LISTED:
+        lines.append(f"and {len(wrong) - _LISTED} more.")
+    kinds = Counter(kind for kind, _ in wrong).most_common()
+    return "\n".join([*lines, ", ".join(f"{count} {kind}" for kind, count in kinds)])
 
 
 def category_problems(categories: list[dict] | None, path: str) -> Iterator[Problem]:

@@ -12,7 +12,7 @@ from detectron2.utils.file_io import PathManager
 from ..errors import UserError
 from .coco_json import read_coco
 from .files import join_inside
-from .problems import category_problems, json_problems, raise_first
+from .problems import category_problems, json_problems, raise_first, raise_listed
 
 logger = logging.getLogger(__name__)
 
@@ -176,7 +176,7 @@ def load_panoptic_json(
     """
     _check_is_there(panoptic_json)
     content = read_coco(panoptic_json)
-    raise_first(json_problems(content, panoptic_json))
+    raise_listed(json_problems(content, panoptic_json))
     images = {image["id"]: image for image in content["images"]}
     _warn_of_images_without_annotation(images, content["annotations"], panoptic_json)
     dicts = []

@@ -133,3 +133,14 @@ def test_images_without_annotation_are_counted_and_left_out(register, tiny_datas
     write(images=images)
     assert [d["image_id"] for d in DatasetCatalog.get(register())] == [5]
     assert "2 of 3 images have no annotation, such as image 4" in caplog.text
+
+
+def test_all_that_is_wrong_is_told_at_once(register, tiny_dataset):
+    _, write = tiny_dataset
+    segments = [{"id": n, "category_id": 4} for n in range(1, 13)] + [{"id": 0, "category_id": 3}]
+    write(annotations=[{"image_id": 5, "file_name": "a.png", "segments_info": segments}])
+    with pytest.raises(UserError) as error:
+        DatasetCatalog.get(register())
+    lines = str(error.value).splitlines()
+    assert len(lines) == 12 and "segment 1 has category 4" in lines[0]
+    assert lines[-2:] == ["and 3 more.", "12 Unknown categories, 1 Segment ids in all."]

@@ -54,7 +54,7 @@ CONVERTED = {
 REFUSED = {
     "cvat_mixed_rectangles": (
         "instances --image-root images/default --instances-json annotations/instances_default.json",
-        "Annotations that cannot be converted: 4 without a mask. --skip-bad leaves them out.",
+        "4 without a mask: these annotations cannot be converted. --skip-bad leaves them out.",
     ),
     "boxes_only_no_key": (f"{INSTANCES} instances.json", "without segmentation"),
     "polygons_of_resized_images": (f"{INSTANCES} instances.json", "and its annotations are for"),

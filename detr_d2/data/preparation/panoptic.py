@@ -13,7 +13,7 @@ from ..files import join_inside
 from ..id_maps import RGB, meant_form, read_id_map
 from ..images import check_same_size
 from ..panoptic_map import number_segments
-from ..problems import category_problems, json_problems, raise_first
+from ..problems import category_problems, json_problems, raise_first, raise_listed
 from .annotation import Annotation, Canvas, Segment
 from .file_names import found_pictures
 from .kinds import AS_ANNOTATED, Kinds, check_names
@@ -82,7 +82,7 @@ def from_panoptic(
     in an image become one.
     """
     content = read_coco(panoptic_json)
-    raise_first(json_problems(content, str(panoptic_json)))
+    raise_listed(json_problems(content, str(panoptic_json)))
     raise_first(category_problems(content.get("categories"), str(panoptic_json)))
     categories, new_id = (classes or Classes()).apply(content["categories"])
     if not categories:

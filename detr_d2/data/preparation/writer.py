@@ -2,7 +2,6 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -14,10 +13,9 @@ from ..files import folder_written_beside, join_inside, write_json
 from ..images import read_size_and_orientation, turned
 from ..panoptic_map import measure_segments, write_panoptic_png
 from ..parallel import parallel_map
+from ..problems import listing
 from .annotation import Annotation, BadAnnotation
 from .source import Picture, Source
-
-_LISTED = 10  # bad annotations that are named one by one
 
 
 def write_panoptic(
@@ -52,22 +50,14 @@ def write_panoptic(
         images, annotations, remarks, bad = zip(*written)
         bad = (*source.bad, *chain(*bad))
         if bad and not skip_bad:
-            raise UserError(_listing(bad))
+            raise UserError(
+                f"{listing(bad)}: these annotations cannot be converted. "
+                "--skip-bad leaves them out."
+            )
     content = {"images": images, "annotations": annotations, "categories": source.categories}
     write_json(json_file, content)
     left_out = Counter(f"annotations {kind}: left out" for kind, _ in bad)
     return sum(remarks, left_out), _doubts(source.categories, list(annotations))
-
-
-def _listing(bad: Sequence[BadAnnotation]) -> str:
-    """The first sentences, and how many there are of each kind."""
-    lines = [sentence for _, sentence in bad[:_LISTED]]
-    if len(bad) > _LISTED:
-        lines.append(f"and {len(bad) - _LISTED} more.")
-    kinds = Counter(kind for kind, _ in bad).most_common()
-    total = ", ".join(f"{count} {kind}" for kind, count in kinds)
-    lines.append(f"Annotations that cannot be converted: {total}. --skip-bad leaves them out.")
-    return "\n".join(lines)
 
 
 def _doubts(categories: list[dict], annotations: list[dict]) -> list[str]:
