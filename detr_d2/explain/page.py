@@ -119,14 +119,13 @@ def _html(
 
 def _facts(explained: Explained) -> dict:
     image, letters = explained.image, explained.letters()
-    shapes = {
-        f"shape_{name}": " x ".join(map(str, image[name].shape))
-        for name in ("res2", "res5", "memory")
-    }
+    shapes = {f"shape_{name}": _shape(image, name) for name in ("res5", "memory")}
+    finest = f"from {_shape(image, 'res2')} (H/4) to " if "res2" in image else ""
     return {
         "M": "M",  # of a transformer whose attentions are not known
         **letters,
         **shapes,
+        "backbone_shapes": f"{finest}{shapes['shape_res5']} (H/{image.res5_stride})",
         "num_kept": len(explained.kept),
         "num_logits": letters["C"] + 1,
         "threshold": explained.threshold,
@@ -135,6 +134,10 @@ def _facts(explained: Explained) -> dict:
         "dilated": _DILATED if image.res5_stride == 16 else "",
         "cells": image["memory"][0].numel(),
     }
+
+
+def _shape(image: ImageTrace, name: str) -> str:
+    return " x ".join(map(str, image[name].shape))
 
 
 def _mask_sections(explained: Explained, facts: dict) -> str:

@@ -12,9 +12,11 @@ from detr_d2.explain.page import write_explanation
 # What each query says, 8 being no object. Where queries are proposed, four of stuff come first.
 CLASSES = {
     "official": [0, 4, 4, 8, 8],
+    "res5 alone": [0, 4, 4, 8, 8],
     "regions": [0, 4, 4, 8, 8],
     "proposals": [4, 5, 8, 8, 0, 1, 1, 8, 8],
 }
+RES5_ALONE = ("MODEL.RESNETS.OUT_FEATURES", ["res5"], "MODEL.DETR.IN_FEATURES", ["res5"])
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,7 @@ def explain(build_model, randomise, draw_input, tmp_path_factory):
         torch.manual_seed(0)
         panoptic = "MODEL.DETR.PANOPTIC"
         overrides = (f"{panoptic}.SCORE_THRESHOLD", threshold, f"{panoptic}.MERGE", merge)
-        overrides += PARTS[parts]
+        overrides += RES5_ALONE if parts == "res5 alone" else PARTS[parts]
         model = randomise(build_model(meta_architecture, *overrides)).eval()
         with torch.no_grad():
             model.class_embed.weight.normal_(std=0.1)

@@ -327,3 +327,9 @@ def test_boxes_alone_and_no_query_kept(browser, opened):
     draw_all(browser)
     browser.click("#stage")
     assert browser.evaluate("document.querySelectorAll('.missing').length") >= 5
+
+
+def test_boxes_from_res5_alone_are_explained(explain):
+    text = Page(explain("DETR", parts="res5 alone")[1].read_text()).text
+    assert "(H/32)" in text and "(H/4) to" not in text
+    assert "(H/4) to" in Page(explain("DETR")[1].read_text()).text
