@@ -121,6 +121,9 @@ def _add_panoptic(cfg: CfgNode) -> None:
     # Inference computes this many masks (of one batch) at a time: what bounds its memory. The
     # largest maps of one take 3.3 MiB each at 800 x 1066 pixels in float32.
     detr.MASKS_PER_CHUNK = 32
+    # Training compares this many masks at a time, at the size of the images: one needs the least
+    # memory and suits a CPU; more keep a GPU busy.
+    detr.LOSS_MASKS_PER_CHUNK = 1
 
 
 def _add_criterion(cfg: CfgNode) -> None:

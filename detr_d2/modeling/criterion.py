@@ -1,6 +1,7 @@
 """The losses of DETR: classes and boxes of the set, focal and dice of the masks."""
 
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +9,7 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..errors import UserError
 from .boxes import generalized_iou
 from .matcher import HungarianMatcher, Matches, Targets
 
@@ -68,6 +70,7 @@ class SetCriterion(nn.Module):
         dice_weight: float,
         focal_alpha: float,
         focal_gamma: float,
+        masks_per_chunk: int = 1,
     ):
         """
         Args:
@@ -75,6 +78,7 @@ class SetCriterion(nn.Module):
             no_object_weight: weight of no-object in the cross-entropy.
             class_weight, l1_weight, giou_weight, mask_weight, dice_weight: of the losses.
             focal_alpha, focal_gamma: see `focal_loss`.
+            masks_per_chunk: so many are compared at a time, see `mask_losses`.
         """
         super().__init__()
         self.matcher = matcher
@@ -86,6 +90,12 @@ class SetCriterion(nn.Module):
         self.dice_weight = dice_weight
         self.focal_alpha = focal_alpha
         self.focal_gamma = focal_gamma
+        if masks_per_chunk < 1:
+            raise UserError(
+                f"MODEL.DETR.LOSS_MASKS_PER_CHUNK is {masks_per_chunk}: set the number of masks "
+                "that are compared at a time, at least 1."
+            )
+        self.masks_per_chunk = masks_per_chunk
         weights = torch.ones(num_classes + 1)
         weights[-1] = no_object_weight
         self.register_buffer("weight_of_class", weights, persistent=False)
@@ -109,6 +119,7 @@ class SetCriterion(nn.Module):
             "dice_weight": detr.DICE_WEIGHT,
             "focal_alpha": detr.FOCAL_ALPHA,
             "focal_gamma": detr.FOCAL_GAMMA,
+            "masks_per_chunk": detr.LOSS_MASKS_PER_CHUNK,
         }
 
     def set_losses(
@@ -182,9 +193,9 @@ class SetCriterion(nn.Module):
         """Focal and dice loss of the last layer's matched queries, at the batch's padded size.
 
         They are sums over masks, and at the padded size a mask is 16 times larger than the
-        mask head's output. So one mask at a time is upsampled and compared, and in the backward
-        pass, for its gradient, once more: what is kept for P masks is one, plus P times the
-        16th part.
+        mask head's output. So a few masks at a time are upsampled and compared, and in the backward
+        pass, for their gradient, once more: what is kept for P masks is these few, plus P times
+        the 16th part.
 
         Args:
             mask_logits: (P, H/4, W/4), in the order of `matches`.
@@ -194,15 +205,18 @@ class SetCriterion(nn.Module):
         # The sum of nothing. With no pair at all, it still ties the loss to every parameter,
         # whose gradients distributed training waits for.
         focal = dice = mask_logits[:0].sum()
-        for logits, mask in zip(mask_logits.split(1), target_masks(targets, matches, size)):
-            of_one = checkpoint(
-                self._mask_losses_of_one,
+        masks = target_masks(targets, matches, size)
+        for logits in mask_logits.split(self.masks_per_chunk):
+            if not len(logits):
+                break
+            of_some = checkpoint(
+                self._mask_losses_of_some,
                 logits,
-                mask,
+                torch.stack(list(islice(masks, len(logits)))),
                 use_reentrant=False,
                 preserve_rng_state=False,
             )
-            focal, dice = focal + of_one[0], dice + of_one[1]
+            focal, dice = focal + of_some[0], dice + of_some[1]
         return {
             "loss_mask": self.mask_weight * focal / num_masks,
             "loss_dice": self.dice_weight * dice / num_masks,
@@ -223,14 +237,13 @@ class SetCriterion(nn.Module):
     def _weighted(self, pixels: Tensor, dice: Tensor) -> dict[str, Tensor]:
         return {"loss_mask": self.mask_weight * pixels, "loss_dice": self.dice_weight * dice}
 
-    def _mask_losses_of_one(self, logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """(1, H/4, W/4) logits and (H, W) bool -> focal and dice loss."""
-        (logits,) = F.interpolate(
-            logits[None], size=mask.shape, mode="bilinear", align_corners=False
-        )
-        mask = mask[None].to(logits.dtype)
-        focal = focal_loss(logits, mask, self.focal_alpha, self.focal_gamma)
-        return focal, dice_loss(logits, mask)
+    def _mask_losses_of_some(self, logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """(K, H/4, W/4) logits and (K, H, W) bool -> sums of focal and dice loss."""
+        size = masks.shape[-2:]
+        logits = F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
+        masks = masks.to(logits.dtype)
+        focal = focal_loss(logits, masks, self.focal_alpha, self.focal_gamma)
+        return focal, dice_loss(logits, masks)
 
     def target_classes(self, logits: Tensor, targets: list[Targets], matches: Matches) -> Tensor:
         """(L, B, N) int64: the class that each query should say, no-object where unmatched."""

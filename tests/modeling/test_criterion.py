@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from detr_d2.errors import UserError
 from detr_d2.modeling.criterion import (
     SetCriterion,
     box_giou_loss,
@@ -255,8 +256,10 @@ def all_masks_at_once(criterion, mask_logits, masks, num_masks):
 
 @pytest.mark.parametrize("sizes", [(1,), (3,), (2, 0, 4), (6, 1)])
 @pytest.mark.parametrize("size", [(6, 8), (7, 13)])
-def test_one_mask_at_a_time_is_all_at_once(criterion, sizes, size):
+@pytest.mark.parametrize("chunk", [1, 2, 20])
+def test_a_few_masks_at_a_time_are_all_at_once(criterion, sizes, size, chunk):
     """Losses and gradients, at sizes that are no multiple of the logits' 3 x 4."""
+    criterion.masks_per_chunk = chunk
     targets = draw_targets(*sizes)
     matches = criterion.matcher(*draw_predictions(1, len(sizes), 4), targets)
     masks = torch.stack(list(target_masks(targets, matches, size)))
@@ -283,3 +286,8 @@ def test_masks_are_kept_small_for_the_backward_pass(criterion):
     sum(losses.values()).backward()
     assert mask_logits.grad.abs().sum(dim=(1, 2)).all()
     assert sum(kept) < 5 * 24 * 32 * 8  # one float64 map a pair
+
+
+def test_no_mask_at_a_time_is_refused():
+    with pytest.raises(UserError, match="LOSS_MASKS_PER_CHUNK is 0"):
+        SetCriterion(matcher=None, num_classes=CLASSES, masks_per_chunk=0, **WEIGHTS)
