@@ -14,7 +14,7 @@ from ..data import preparation
 from ..data.files import read_json
 from ..data.id_maps import FORMS, RGB
 from ..data.parallel import available_processors
-from ..data.validation.statistics import class_table
+from ..data.validation.statistics import count_classes
 from ..engine.dataset_sheet import draw_dataset
 from ..engine.tools import save_picture
 from ..errors import UserError
@@ -312,28 +312,11 @@ def _pairs(texts: list[str]) -> dict[str, str]:
     return pairs
 
 
-def _show(part: preparation.Source, folder: Path, json_file: Path) -> None:
-    """Print what is in the dataset, and draw some of it."""
-    content = read_json(json_file)
-    pixels = sum(image["height"] * image["width"] for image in content["images"])
-    segments = (
-        (a["image_id"], s["category_id"], s["area"])
-        for a in content["annotations"]
-        for s in a["segments_info"]
-    )
-    print(f"\n{class_table(segments, content['categories'], pixels)}\n")
-    sheet = json_file.with_suffix(".jpg")
-    paths = map(str, (part.image_root, folder, json_file))
-    save_picture(draw_dataset(*paths, content["categories"]), sheet)
-    print(f"Some images beside their segments, to look at: {sheet}")
-
-
 def _validate_command() -> tuple[str, ...]:
     """As this one was called."""
     script = Path(sys.argv[0])
-    if script.suffix == ".py":
-        return "python", str(script.with_name("validate_dataset.py"))
-    return "detr-d2", "validate"
+    tool = "python", str(script.with_name("validate_dataset.py"))
+    return tool if script.suffix == ".py" else ("detr-d2", "validate")
 
 
 def main() -> None:
@@ -352,12 +335,16 @@ def main() -> None:
             part, args.output, name, args.workers, args.skip_bad
         )
         folder, json_file = preparation.panoptic_paths(args.output, name)
-        for remark, count in sorted(remarks.items()):
-            print(f"{count} {remark}.")
-        for doubt in doubts:
-            print(f"warning: {doubt}")
+        said = [f"{count} {remark}." for remark, count in sorted(remarks.items())]
+        for line in (*said, *(f"warning: {doubt}" for doubt in doubts)):
+            print(line)
         print(f"Wrote {len(part.pictures)} images, {len(part.categories)} classes: {json_file}")
-        _show(part, folder, json_file)
+        content = read_json(json_file)
+        print(f"\n{count_classes(content)}\n")
+        sheet = json_file.with_suffix(".jpg")
+        paths = map(str, (part.image_root, folder, json_file))
+        save_picture(draw_dataset(*paths, content["categories"]), sheet)
+        print(f"Some images beside their segments, to look at: {sheet}")
         print("Now check it:")
         paths = ("--image-root", args.image_root, "--panoptic-root", folder)
         command = (*_validate_command(), *paths, "--panoptic-json", json_file)
