@@ -1,7 +1,7 @@
 """Convert a dataset to COCO's panoptic format.
 
 Images stay where they are. OUTPUT gets panoptic_NAME.json and its PNGs in panoptic_NAME/, both
-complete or not at all. docs/own_data.md follows a dataset from here to a trained model.
+complete or not at all, and a picture, panoptic_NAME.jpg. docs/own_data.md follows a dataset from here to a trained model.
 """
 
 import argparse
@@ -335,9 +335,8 @@ def main() -> None:
             part, args.output, name, args.workers, args.skip_bad
         )
         folder, json_file = preparation.panoptic_paths(args.output, name)
-        said = [f"{count} {remark}." for remark, count in sorted(remarks.items())]
-        for line in (*said, *(f"warning: {doubt}" for doubt in doubts)):
-            print(line)
+        said = [f"{count} {remark}.\n" for remark, count in sorted(remarks.items())]
+        print(*said, *(f"warning: {doubt}\n" for doubt in doubts), sep="", end="")
         print(f"Wrote {len(part.pictures)} images, {len(part.categories)} classes: {json_file}")
         content = read_json(json_file)
         print(f"\n{count_classes(content)}\n")
