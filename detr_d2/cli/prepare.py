@@ -1,7 +1,7 @@
 """Convert a dataset to COCO's panoptic format.
 
 Images stay where they are. OUTPUT gets panoptic_NAME.json and its PNGs in panoptic_NAME/, both
-complete or not at all, and a picture, panoptic_NAME.jpg. docs/own_data.md follows a dataset from here to a trained model.
+complete or not at all, and then a picture. docs/own_data.md goes on to a trained model.
 """
 
 import argparse
