@@ -14,6 +14,8 @@ from detectron2.data import MetadataCatalog
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from torch import Tensor
 
+from ..classes import classes_of_metadata
+
 Weights = dict[str, Tensor]
 HEAD = ("class_embed.weight", "class_embed.bias")
 
@@ -100,15 +102,12 @@ def categories_of_dataset(name: str | None) -> list[dict] | None:
     None where the dataset's metadata tells no things from stuff, or no ids.
     """
     classes = classes_of_dataset(name)
-    if classes is None or None in classes.ids:
+    kinds = classes_of_metadata(name) if name else None
+    if classes is None or None in classes.ids or kinds is None:
         return None
-    metadata = MetadataCatalog.get(name)
-    things = set((metadata.get("thing_dataset_id_to_contiguous_id") or {}).values())
-    if metadata.get("stuff_dataset_id_to_contiguous_id") is None:
-        return None
-    colors = metadata.get("thing_colors") or ()
+    colors = MetadataCatalog.get(name).get("thing_colors") or ()
     return [
-        {"id": id_, "name": class_, "isthing": int(row in things)}
+        {"id": id_, "name": class_, "isthing": int(row in kinds.things)}
         | ({"color": [int(c) for c in colors[row]]} if row < len(colors) else {})
         for row, (id_, class_) in enumerate(zip(classes.ids, classes.names))
     ]

@@ -26,7 +26,11 @@ def read_panoptic_png(path: str, where: str = "") -> np.ndarray:
             "R + 256 G + 65536 B: convert the dataset with tools/prepare_dataset.py panoptic "
             "--ids value."
         )
-    image = image.convert("RGB")
+    return numbers_of_colours(image.convert("RGB"))
+
+
+def numbers_of_colours(image: Image.Image) -> np.ndarray:
+    """(H, W) int32, R + 256 G + 65536 B of an image in the mode "RGB"."""
     # Pillow keeps a pixel in four bytes, of which the last means nothing.
     pixels = np.frombuffer(image.tobytes("raw", "RGBX"), dtype="<i4")
     return (pixels & 0xFFFFFF).reshape(image.height, image.width)

@@ -79,15 +79,15 @@ def register_panoptic_dataset(
         ):
             return
         raise UserError(f"There is a dataset {name} with other files already: choose another name.")
-    _check_is_there(panoptic_json)
+    _check_is_there(panoptic_json, f"dataset {name}")
     categories = read_coco(panoptic_json).get("categories")
     register_with_categories(name, image_root, panoptic_root, panoptic_json, categories)
 
 
-def _check_is_there(panoptic_json: str) -> None:
+def _check_is_there(panoptic_json: str, dataset: str) -> None:
     if not PathManager.isfile(panoptic_json):
         raise UserError(
-            f"{panoptic_json}, the panoptic JSON of a dataset, does not exist: set "
+            f"{panoptic_json}, the panoptic JSON of {dataset}, does not exist: set "
             "DATASETS.ROOT (or $DETECTRON2_DATASETS) to the folder that its path starts from."
         )
 
@@ -174,7 +174,7 @@ def load_panoptic_json(
     Args:
         things, stuff: from category ids to contiguous classes.
     """
-    _check_is_there(panoptic_json)
+    _check_is_there(panoptic_json, "a dataset")
     content = read_coco(panoptic_json)
     raise_listed(json_problems(content, panoptic_json))
     images = {image["id"]: image for image in content["images"]}

@@ -22,7 +22,7 @@ from ..data.mappers import build_training_mapper
 from ..data.samplers import build_training_sampler
 from ..evaluation import build_evaluator
 from ..model_kind import kind_of
-from .defaults import check_device, check_loaded_classes
+from .defaults import check_dataset_classes, check_device, check_loaded_classes
 from .mixed_precision import MixedPrecisionTrainer
 from .optimizer import build_optimizer
 from .sample_pictures import SamplePictures
@@ -34,7 +34,7 @@ class Trainer(DefaultTrainer):
     """`DefaultTrainer` for models that say what they are fed and give, see `ModelKind`."""
 
     def __init__(self, cfg):
-        check_loaded_classes(cfg, (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
+        check_loaded_classes(cfg, cfg.DATASETS.TEST)
         with warnings.catch_warnings():
             # Of Detectron2's AMPTrainer, which is made first: that it has no GPU.
             warnings.filterwarnings("ignore", ".*GradScaler")
@@ -70,6 +70,8 @@ class Trainer(DefaultTrainer):
             (name, get_detection_dataset_dicts(name, filter_empty=filter_empty))
             for name in cfg.DATASETS.TRAIN
         ]
+        for name in cfg.DATASETS.TRAIN:
+            check_dataset_classes(cfg, name)
         dataset = [d for _, dicts in datasets for d in dicts]
         model = kind_of(cfg)
         if start_iter == 0:  # otherwise it was done when the trainer was made
@@ -86,8 +88,8 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_test_loader(cls, cfg, dataset_name):
         require_coco(dataset_name)
-        check_loaded_classes(cfg, (dataset_name,))
         dataset = get_detection_dataset_dicts(dataset_name, filter_empty=False)
+        check_dataset_classes(cfg, dataset_name)
         _check_on_main_process(dataset, (dataset_name,))
         return build_detection_test_loader(
             dataset,

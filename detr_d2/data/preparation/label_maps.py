@@ -10,6 +10,7 @@ from scipy import ndimage
 from ...errors import UserError
 from ..files import join_inside
 from ..images import check_same_size, find_image_files, open_image
+from ..panoptic_map import numbers_of_colours
 from .annotation import Annotation, Canvas, Segment
 from .categories import labels_of, read_categories
 from .kinds import AS_ANNOTATED, Kinds
@@ -119,13 +120,11 @@ def read_label_map(
     """
     with open_image(path, f"({where})") as image:
         try:
-            labels = np.asarray(image.convert("RGB") if colours else image)
+            labels = numbers_of_colours(image.convert("RGB")) if colours else np.asarray(image)
         except (OSError, ValueError, SyntaxError) as error:
             raise UserError(f"{path} ({where}) cannot be read as a map: {error}.") from error
         mode = image.mode
-    if colours:
-        labels = labels.astype(np.int64) @ [1, 2**8, 2**16]
-    elif labels.ndim == 3 and mode == "RGB" and (labels == labels[..., :1]).all():
+    if labels.ndim == 3 and mode == "RGB" and (labels == labels[..., :1]).all():
         labels = labels[..., 0]  # grey, written as colour
     if labels.ndim != 2 or labels.dtype.kind == "f":
         raise UserError(

@@ -42,9 +42,10 @@ def from_labelme(
         raise UserError(f"{annotation_root} has no JSON files: give the folder of labelme's.")
     images, objects, bad = [], [], []
     for number, file in enumerate(files, 1):
-        image = {"id": number, **_image(file, annotation_root, image_root)}
+        content = read_json_object(file)
+        image = {"id": number, **_image(content, file, annotation_root, image_root)}
         images.append(image)
-        of_image, bad_ones = _objects(file, (image["height"], image["width"]))
+        of_image, bad_ones = _objects(content, file, (image["height"], image["width"]))
         objects += [{"image_id": number, **o} for o in of_image]
         bad += bad_ones
     names = sorted({o["label"] for o in objects})
@@ -61,8 +62,7 @@ def from_labelme(
     )
 
 
-def _image(file: Path, annotation_root: Path, image_root: Path) -> dict:
-    content = read_json_object(file)
+def _image(content: dict, file: Path, annotation_root: Path, image_root: Path) -> dict:
     name = content.get("imagePath")
     if not isinstance(name, str) or not is_list_of_dicts(content, "shapes"):
         raise UserError(f"{file} has no imagePath and shapes: give labelme's JSON files alone.")
@@ -75,10 +75,12 @@ def _image(file: Path, annotation_root: Path, image_root: Path) -> dict:
     return {"file_name": name, "height": height, "width": width}
 
 
-def _objects(file: Path, size: tuple[int, int]) -> tuple[list[dict], list[BadAnnotation]]:
+def _objects(
+    content: dict, file: Path, size: tuple[int, int]
+) -> tuple[list[dict], list[BadAnnotation]]:
     """Labels and masks of the objects of one image."""
     parts, bad = defaultdict(list), []
-    for number, shape in enumerate(read_json_object(file)["shapes"]):
+    for number, shape in enumerate(content["shapes"]):
         label, group = str(shape.get("label")), shape.get("group_id")
         try:
             mask = _run_lengths(shape, size)
