@@ -185,7 +185,8 @@ def _add_data(cfg: CfgNode) -> None:
 
 
 def _add_solver(cfg: CfgNode) -> None:
-    # AdamW, or SGD: Detectron2's own optimiser, with all of its keys.
+    # AdamW; Muon, which learns more with each step (docs/learning_fast.md); or SGD: Detectron2's
+    # own optimiser, with all of its keys.
     cfg.SOLVER.OPTIMIZER = "AdamW"
     # The backbone's learning rate is BASE_LR times this. [official: 1e-5 against 1e-4]
     cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1

@@ -6,7 +6,9 @@ from detectron2.config import get_cfg
 from torch import nn
 
 from detr_d2 import add_detr_config
-from detr_d2.engine.optimizer import ClippedAdamW, build_optimizer
+from detr_d2.engine.adamw import ClippedAdamW
+from detr_d2.engine.muon import ClippedMuon
+from detr_d2.engine.optimizer import build_optimizer
 from detr_d2.errors import UserError
 
 
@@ -84,8 +86,27 @@ def test_it_is_the_unscaled_gradient_that_is_clipped():
 
 
 def test_clipping_can_be_switched_off():
-    cfg = config("SOLVER.CLIP_GRADIENTS.ENABLED", False)
-    assert type(build_optimizer(cfg, small_model())) is torch.optim.AdamW
+    model = small_model()
+    for parameter in model.parameters():
+        parameter.grad = torch.full_like(parameter, 1e3)
+    build_optimizer(config("SOLVER.CLIP_GRADIENTS.ENABLED", False), model).step()
+    assert all(p.grad.eq(1e3).all() for p in model.parameters())
+
+
+def test_muon_is_for_matrices():
+    model = nn.ModuleDict({"backbone": nn.Linear(16, 32), "head": nn.Conv2d(16, 32, 3)})
+    optimizer = build_optimizer(config("SOLVER.OPTIMIZER", "Muon", "SOLVER.BASE_LR", 0.01), model)
+    assert type(optimizer) is ClippedMuon
+    groups = {p: g for g in optimizer.param_groups for p in g["params"]}
+    for name, rate in (("backbone", 0.001), ("head", 0.01)):
+        for parameter in (model[name].weight, model[name].bias):
+            assert groups[parameter]["lr"] == pytest.approx(rate)
+            assert groups[parameter]["matrices"] == (parameter.ndim > 1)
+
+
+def test_other_optimisers_are_refused():
+    with pytest.raises(UserError, match="set AdamW, Muon or SGD"):
+        build_optimizer(config("SOLVER.OPTIMIZER", "Adam"), small_model())
 
 
 def test_clipping_of_another_type_is_refused():
