@@ -7,6 +7,7 @@ measure a model again, delete that file; to train it again, delete its OUTPUT_DI
 """
 
 import argparse
+from itertools import takewhile
 from pathlib import Path
 
 from detectron2.utils.logger import setup_logger
@@ -40,5 +41,8 @@ def main() -> None:
     args = parser.parse_args()
     setup_logger(str(args.output))
     setup_logger(str(args.output), name="detr_d2")
-    candidates = read_candidates(args.config, overrides_of(args))
+    # Behind --config, argparse takes the overrides for more of it.
+    configs = list(takewhile(lambda x: x.endswith((".yaml", ".yml")), args.config))
+    args.opts = [*args.config[len(configs) :], *args.opts]
+    candidates = read_candidates(configs, overrides_of(args))
     print(f"the report is {compare(candidates, args.output, args.images, args.load)}")

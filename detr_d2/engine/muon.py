@@ -101,7 +101,7 @@ class ClippedMuon(ClippedAdamW):
                 shapes[parameter.flatten(1).shape].append(parameter)
         for shape, same in shapes.items():
             directions = torch.stack([u.flatten(1) for u in self._directions(same)])
-            updates = orthogonalised(_in_low_precision(directions)).to(directions)
+            updates = orthogonalised(_in_low_precision(directions))
             torch._foreach_mul_(same, 1 - group["lr"] * group["weight_decay"])
             length = _ROOT_MEAN_SQUARE * max(shape) ** 0.5
             steps = [u.view_as(p) for u, p in zip(updates, same)]

@@ -2,11 +2,12 @@
 
 import logging
 import warnings
+from dataclasses import asdict
 
+import torch
 from detectron2.data import (
     MetadataCatalog,
     build_detection_test_loader,
-    build_detection_train_loader,
     get_detection_dataset_dicts,
 )
 from detectron2.engine import DefaultTrainer
@@ -20,6 +21,8 @@ from ..data.checks import check_dataset, warn_of_too_few_queries
 from ..data.coco import require_coco
 from ..data.mappers import build_training_mapper
 from ..data.samplers import build_training_sampler
+from ..data.training_loader import Order, build_training_loader, fix_chance
+from ..errors import UserError
 from ..evaluation import build_evaluator
 from ..model_kind import kind_of
 from .defaults import check_dataset_classes, check_device, check_loaded_classes
@@ -32,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 class Trainer(DefaultTrainer):
     """`DefaultTrainer` for models that say what they are fed and give, see `ModelKind`."""
+
+    _loaded_order: Order | None = None
 
     def __init__(self, cfg):
         check_loaded_classes(cfg, cfg.DATASETS.TEST)
@@ -57,11 +62,11 @@ class Trainer(DefaultTrainer):
         return build_optimizer(cfg, model)
 
     @classmethod
-    def build_train_loader(cls, cfg, start_iter: int = 0):
+    def build_train_loader(cls, cfg, order: Order | None = None, start_iter: int = 0):
         """
         Args:
-            start_iter: where training resumes; with a fixed SEED, the images are then drawn in
-                another order than from the start, so that none is seen more often.
+            order: of a training that resumes; None begins one.
+            start_iter: where it resumes.
         """
         for name in cfg.DATASETS.TRAIN:
             require_coco(name)
@@ -74,16 +79,23 @@ class Trainer(DefaultTrainer):
             check_dataset_classes(cfg, name)
         dataset = [d for _, dicts in datasets for d in dicts]
         model = kind_of(cfg)
-        if start_iter == 0:  # otherwise it was done when the trainer was made
+        if order is None:  # otherwise it was done when the trainer was made
             _check_on_main_process(dataset, cfg.DATASETS.TRAIN)
             if comm.is_main_process() and (queries := model.queries_of(cfg)):
                 warn_of_too_few_queries(dataset, *queries)
         mapper = build_training_mapper(
             cfg, model.dataset_mapper, is_panoptic="pan_seg_file_name" in dataset[0]
         )
-        seed = comm.shared_random_seed() if cfg.SEED < 0 else cfg.SEED + start_iter
-        sampler = build_training_sampler(cfg, datasets, seed)
-        return build_detection_train_loader(cfg, mapper=mapper, dataset=dataset, sampler=sampler)
+        order = order or _new_order(cfg)
+        return build_training_loader(
+            dataset,
+            mapper,
+            build_training_sampler(cfg, datasets, order.seed),
+            order,
+            iteration=start_iter,
+            group_by_shape=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
+        )
 
     @classmethod
     def build_test_loader(cls, cfg, dataset_name):
@@ -124,9 +136,52 @@ class Trainer(DefaultTrainer):
                 self.start_iter,
             )
         if self.start_iter > 0:
-            self._trainer.reset_data_loader(
-                lambda: self.build_train_loader(self.cfg, self.start_iter)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """With the images that would have come next."""
+        old = self._loaded_order or self.order  # older checkpoints have none
+        batch_size = self.cfg.SOLVER.IMS_PER_BATCH
+        order = old.resumed(self.start_iter, comm.get_world_size(), batch_size)
+        if order != old:
+            logger.info(
+                "The training was of %d images a step on %d processes and goes on with %d on %d, "
+                "behind the %d images that were seen.",
+                *(old.batch_size, old.processes, batch_size, order.processes, order.first_image),
             )
+        self._trainer.reset_data_loader(
+            lambda: self.build_train_loader(self.cfg, order, self.start_iter)
+        )
+
+    @property
+    def order(self) -> Order:
+        """Of the images."""
+        return self._trainer.data_loader.dataset.order
+
+    def run_step(self):
+        # Dropout and what else the model draws, as it would be after a resume.
+        fix_chance(self.order.seed, comm.get_rank(), self.iter)
+        torch.cuda.manual_seed_all(torch.initial_seed())
+        super().run_step()
+
+    def state_dict(self):
+        return {**super().state_dict(), "order": asdict(self.order)}
+
+    def load_state_dict(self, state_dict):
+        super().load_state_dict(state_dict)
+        order = state_dict.get("order")
+        self._loaded_order = Order(**order) if order else None
+
+
+def _new_order(cfg) -> Order:
+    processes, batch_size = comm.get_world_size(), cfg.SOLVER.IMS_PER_BATCH
+    if batch_size < processes or batch_size % processes:
+        raise UserError(
+            f"SOLVER.IMS_PER_BATCH is {batch_size}, which {processes} processes cannot share: set "
+            f"a multiple of {processes}."
+        )
+    start = comm.shared_random_seed() if cfg.SEED < 0 else cfg.SEED
+    return Order(start, processes, batch_size)
 
 
 def _check_on_main_process(dataset: list[dict], names: tuple[str, ...]) -> None:

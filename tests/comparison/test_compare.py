@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from detr_d2.cli import compare as compare_cli
 from detr_d2.comparison import compare, read_candidates, stages
 from detr_d2.comparison.predictions import Predictions
 from detr_d2.data.panoptic_map import read_panoptic_png
@@ -125,3 +126,15 @@ def test_other_weights_are_evaluated_again(report, configs, monkeypatch):
     os.utime(weights, (0, 0))
     stages.cost(fpn, str(weights), report / "again")
     assert done == ["cost", "cost"]
+
+
+@pytest.mark.parametrize("at", [3, 5])
+def test_overrides_may_follow_the_configurations_or_the_options(monkeypatch, tmp_path, at):
+    seen = []
+    monkeypatch.setattr(compare_cli, "read_candidates", lambda *given: seen.append(given))
+    monkeypatch.setattr(compare_cli, "compare", lambda *_: None)
+    command = ["--config", "a.yaml", "b.yml+c.yaml", "--output", str(tmp_path)]
+    command[at:at] = ["MODEL.WEIGHTS", "w.pth"]
+    monkeypatch.setattr("sys.argv", ["compare.py", *command])
+    compare_cli.main()
+    assert seen == [(["a.yaml", "b.yml+c.yaml"], ["MODEL.WEIGHTS", "w.pth"])]

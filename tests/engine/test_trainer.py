@@ -5,6 +5,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 
+from detr_d2.data.training_loader import Order
 from detr_d2.engine import Trainer, setup_cfg, trainer
 from detr_d2.errors import UserError
 
@@ -15,17 +16,17 @@ def test_a_dataset_that_is_named_twice_comes_twice(shapes):
     file = CONFIGS / "Shapes-PanopticSegmentation/panoptic_detr_R_18_narrow_dc5.yaml"
     names = ("DATASETS.TRAIN", "('shapes_panoptic_train', 'shapes_panoptic_train')")
     cfg = setup_cfg(str(file), [*names, "DATALOADER.NUM_WORKERS", "0"])
-    sampler = Trainer.build_train_loader(cfg).dataset.dataset.sampler
+    sampler = Trainer.build_train_loader(cfg).batch_sampler.sampler
     assert sampler._size == 24  # of 12 images
 
 
-@pytest.mark.parametrize(("start_iter", "checks"), [(0, 1), (7, 0)])
-def test_the_data_is_checked_once_even_if_training_resumes(shapes, monkeypatch, start_iter, checks):
+@pytest.mark.parametrize(("order", "checks"), [(None, 1), (Order(1, 1, 8), 0)])
+def test_the_data_is_checked_once_even_if_training_resumes(shapes, monkeypatch, order, checks):
     done = []
     monkeypatch.setattr(trainer, "check_dataset", lambda *_: done.append("files"))
     monkeypatch.setattr(trainer, "warn_of_too_few_queries", lambda *_: done.append("queries"))
     file = CONFIGS / "Shapes-PanopticSegmentation/panoptic_detr_R_18_narrow_dc5.yaml"
-    Trainer.build_train_loader(setup_cfg(str(file), ["DATALOADER.NUM_WORKERS", "0"]), start_iter)
+    Trainer.build_train_loader(setup_cfg(str(file), ["DATALOADER.NUM_WORKERS", "0"]), order)
     assert done == ["files", "queries"] * checks
 
 

@@ -1,0 +1,174 @@
+"""Training images in an order that can be gone on with: resumed, it is as if never interrupted."""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import islice
+
+import numpy as np
+import torch
+from detectron2.data import DatasetFromList
+from detectron2.utils import comm
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from .images import read_image_size
+
+
+@dataclass(frozen=True)
+class Order:
+    """What decides which images a step is trained on, and what chance does to them.
+
+    Attributes:
+        seed: of all random numbers.
+        processes: that share the images.
+        batch_size: images of a step, on all processes together.
+        first_image: of the sampler's, the one that the order began with,
+        first_iteration: at this step.
+    """
+
+    seed: int
+    processes: int
+    batch_size: int
+    first_image: int = 0
+    first_iteration: int = 0
+
+    def resumed(self, iteration: int, processes: int, batch_size: int) -> "Order":
+        """The order to go on with at a step. With other processes or batches it begins anew there,
+        behind the images that were seen."""
+        if (processes, batch_size) == (self.processes, self.batch_size):
+            return self
+        seen = self.first_image + (iteration - self.first_iteration) * self.batch_size
+        return replace(
+            self,
+            processes=processes,
+            batch_size=batch_size,
+            first_image=seen,
+            first_iteration=iteration,
+        )
+
+
+@contextmanager
+def chance_of(*numbers: int) -> Iterator[None]:
+    """Inside, the random numbers of Python, NumPy and PyTorch's CPU follow from these numbers, each
+    at least 0; behind, they go on as before."""
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    fix_chance(*numbers)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])
+
+
+def fix_chance(*numbers: int) -> None:
+    """From here on they do."""
+    words = [int(word) for word in np.random.SeedSequence(numbers).generate_state(3)]
+    random.seed(words[0])
+    np.random.seed(words[1])
+    torch.default_generator.manual_seed(words[2])
+
+
+class TrainingBatches(Sampler):
+    """The images of each step of this process: lists of (place in the order, number of the image).
+
+    Images of a batch are all wide or all tall where `is_wide` is given, so that little is padded.
+    Which ones they are is known without reading them: what was trained on is passed over quickly.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        batch_size: int,
+        is_wide: Callable[[int], bool] | None,
+        first_place: int = 0,
+        first_batch: int = 0,
+    ):
+        """
+        Args:
+            sampler: of this process, without an end.
+            batch_size: of this process.
+            is_wide: whether an image is, from its number.
+            first_place: in the sampler, where the order begins.
+            first_batch: of the order; those before it are passed over.
+        """
+        self.sampler, self.batch_size, self.is_wide = sampler, batch_size, is_wide
+        self.first_place, self.first_batch = first_place, first_batch
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return islice(self._batches(), self.first_batch, None)
+
+    def _batches(self) -> Iterator[list[tuple[int, int]]]:
+        begun: dict[bool, list] = {False: [], True: []}
+        for place, number in islice(enumerate(self.sampler), self.first_place, None):
+            kind = self.is_wide is not None and self.is_wide(number)
+            begun[kind].append((place, number))
+            if len(begun[kind]) == self.batch_size:
+                yield begun[kind]
+                begun[kind] = []
+
+
+class MappedImages(Dataset):
+    """Dicts of a dataset through a mapper, whose chance follows from an image's place alone."""
+
+    def __init__(self, dicts: list[dict], mapper: Callable[[dict], dict], order: Order):
+        # Detectron2 keeps a list serialised, so that no process copies it.
+        self.dicts = DatasetFromList(dicts, copy=False)
+        self.mapper, self.order, self.rank = mapper, order, comm.get_rank()
+
+    def __getitem__(self, which: tuple[int, int]) -> dict:
+        """(place in the order of this process, number of the image) -> what the mapper gives."""
+        place, number = which
+        with chance_of(self.order.seed, self.rank, place):
+            return self.mapper(self.dicts[number])
+
+    def __len__(self) -> int:
+        return len(self.dicts)
+
+    def is_wide(self, number: int) -> bool:
+        """From the dict, or else from the header of the file."""
+        image = self.dicts[number]
+        if "width" in image and "height" in image:
+            return image["width"] > image["height"]
+        height, width = read_image_size(image["file_name"])
+        return width > height
+
+
+def build_training_loader(
+    dicts: list[dict],
+    mapper: Callable[[dict], dict],
+    sampler: Sampler,
+    order: Order,
+    *,
+    iteration: int,
+    group_by_shape: bool,
+    num_workers: int,
+) -> DataLoader:
+    """
+    Args:
+        sampler: of this process, without an end.
+        iteration: the step to begin with.
+        group_by_shape: no batch has both wide and tall images.
+        num_workers: processes that read; 0 reads in this one.
+
+    Returns:
+        Lists of `batch_size / processes` dicts that the mapper made.
+    """
+    images = MappedImages(dicts, mapper, order)
+    batches = TrainingBatches(
+        sampler,
+        order.batch_size // order.processes,
+        cache(images.is_wide) if group_by_shape else None,
+        first_place=-(-order.first_image // order.processes),
+        first_batch=iteration - order.first_iteration,
+    )
+    return DataLoader(
+        images,
+        batch_sampler=batches,
+        num_workers=num_workers,
+        collate_fn=list,
+        # What a loader draws for its workers is none of the model's random numbers.
+        generator=torch.Generator(),
+    )

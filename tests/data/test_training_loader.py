@@ -1,0 +1,111 @@
+import random
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from detr_d2.data.training_loader import (
+    MappedImages,
+    Order,
+    TrainingBatches,
+    build_training_loader,
+    chance_of,
+)
+
+
+def draw() -> tuple:
+    return random.random(), np.random.rand(), torch.rand(1).item()
+
+
+def test_chance_follows_from_the_numbers_and_goes_on_behind():
+    with chance_of(1, 2, 3):
+        first = draw()
+    before = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
+    with chance_of(1, 2, 3):
+        assert draw() == first
+    with chance_of(1, 3, 2):
+        assert all(a != b for a, b in zip(draw(), first))
+    after = random.getstate(), np.random.get_state()[1], torch.get_rng_state()
+    assert before[0] == after[0]
+    assert (before[1] == after[1]).all()
+    assert before[2].equal(after[2])
+
+
+class Endless:
+    """Numbers of 10 images, over and over."""
+
+    def __iter__(self):
+        number = 0
+        while True:
+            yield number % 10
+            number += 1
+
+
+def is_wide(number: int) -> bool:
+    return number in (0, 3, 4)
+
+
+def batches(count, **where):
+    return list(islice(TrainingBatches(Endless(), 2, is_wide, **where), count))
+
+
+def test_batches_are_of_one_shape_and_leave_no_image_out():
+    seen = batches(40)
+    for batch in seen:
+        assert len({is_wide(number) for _, number in batch}) == 1
+    places = sorted(place for batch in seen for place, _ in batch)
+    # The last image of the other shape waits for a second one.
+    assert places[:79] == list(range(79))
+
+
+@pytest.mark.parametrize("passed", [0, 1, 7, 23])
+def test_batches_go_on_as_if_they_had_not_stopped(passed):
+    assert batches(10, first_batch=passed) == batches(40)[passed : passed + 10]
+
+
+def test_an_order_goes_on_with_other_processes_behind_what_was_seen():
+    order = Order(seed=1, processes=1, batch_size=8)
+    assert order.resumed(5, 1, 8) is order
+    other = order.resumed(5, 2, 6)
+    assert other == Order(1, 2, 6, first_image=40, first_iteration=5)
+    assert other.resumed(9, 2, 6) is other
+    assert other.resumed(9, 1, 6) == Order(1, 1, 6, first_image=64, first_iteration=9)
+
+
+def mapper(image: dict) -> tuple:
+    return image["file_name"], draw()
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_loader_goes_on_with_the_same_chance(num_workers):
+    dicts = [{"file_name": n, "width": 2 + is_wide(n), "height": 2} for n in range(10)]
+
+    def load(count, iteration, num_workers):
+        loader = build_training_loader(
+            dicts,
+            mapper,
+            Endless(),
+            Order(3, 1, 2, first_image=5, first_iteration=1),
+            iteration=iteration,
+            group_by_shape=True,
+            num_workers=num_workers,
+        )
+        return list(islice(loader, count))
+
+    whole = load(6, 1, 0)
+    assert whole[0][0][0] in (5, 3)
+    assert len({value for batch in whole for _, value in batch}) == 12  # no draw comes twice
+    state = torch.get_rng_state()
+    assert load(3, 4, num_workers) == whole[3:]
+    assert torch.get_rng_state().equal(state)
+
+
+def test_shapes_of_images_come_from_their_files_where_dicts_have_none(tmp_path):
+    dicts = []
+    for name, size in (("wide", (6, 4)), ("tall", (4, 6)), ("square", (5, 5))):
+        Image.new("RGB", size).save(tmp_path / f"{name}.png")
+        dicts.append({"file_name": str(tmp_path / f"{name}.png")})
+    images = MappedImages(dicts, mapper, Order(0, 1, 1))
+    assert [images.is_wide(number) for number in range(3)] == [True, False, False]
