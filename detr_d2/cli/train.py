@@ -1,13 +1,14 @@
 """Train or evaluate DETR and panoptic DETR."""
 
 import torch
-from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.engine import default_argument_parser, default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from ..checkpoint import Checkpointer
 from ..data.coco import require_coco
 from ..engine import Trainer, setup_cfg
+from ..engine.processes import run_on_processes
 from ..engine.tools import add_imports, overrides_of
 from ..errors import UserError
 
@@ -42,11 +43,4 @@ def main() -> None:
     add_imports(parser)
     args = parser.parse_args()
     _check_gpus(args.num_gpus)
-    launch(
-        _train_or_evaluate,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args,),
-    )
+    run_on_processes(_train_or_evaluate, args, args.num_gpus)

@@ -1,7 +1,7 @@
 """Detectron2's training loop with DETR's data, optimiser and evaluators."""
 
 import logging
-import warnings
+import weakref
 from dataclasses import asdict
 
 import torch
@@ -10,10 +10,11 @@ from detectron2.data import (
     build_detection_test_loader,
     get_detection_dataset_dicts,
 )
-from detectron2.engine import DefaultTrainer
+from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase
 from detectron2.evaluation import DatasetEvaluators
 from detectron2.utils import comm
 from detectron2.utils.events import has_event_storage
+from detectron2.utils.logger import setup_logger
 
 from ..checkpoint import Checkpointer
 from ..data import InferenceDatasetMapper
@@ -28,6 +29,7 @@ from ..model_kind import kind_of
 from .defaults import check_dataset_classes, check_device, check_loaded_classes
 from .mixed_precision import MixedPrecisionTrainer
 from .optimizer import build_optimizer
+from .processes import distributed
 from .sample_pictures import SamplePictures
 
 logger = logging.getLogger(__name__)
@@ -39,18 +41,29 @@ class Trainer(DefaultTrainer):
     _loaded_order: Order | None = None
 
     def __init__(self, cfg):
+        # Detectron2's makes a trainer and a checkpointer of its own, for GPUs.
+        TrainerBase.__init__(self)
+        if not logging.getLogger("detectron2").isEnabledFor(logging.INFO):
+            setup_logger()
         check_loaded_classes(cfg, cfg.DATASETS.TEST)
-        with warnings.catch_warnings():
-            # Of Detectron2's AMPTrainer, which is made first: that it has no GPU.
-            warnings.filterwarnings("ignore", ".*GradScaler")
-            super().__init__(cfg)
+        cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        loader = self.build_train_loader(cfg)
+        model = distributed(model)
         if cfg.SOLVER.AMP.ENABLED:
-            plain = self._trainer
+            device, precision = cfg.MODEL.DEVICE, cfg.SOLVER.AMP.PRECISION
             self._trainer = MixedPrecisionTrainer(
-                *(plain.model, plain.data_loader, plain.optimizer),
-                device=cfg.MODEL.DEVICE,
-                precision=cfg.SOLVER.AMP.PRECISION,
+                model, loader, optimizer, device=device, precision=precision
             )
+        else:
+            self._trainer = SimpleTrainer(model, loader, optimizer)
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = Checkpointer.from_config(
+            cfg, model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
+        )
+        self.start_iter, self.max_iter, self.cfg = 0, cfg.SOLVER.MAX_ITER, cfg
+        self.register_hooks(self.build_hooks())
 
     @classmethod
     def build_model(cls, cfg):
@@ -118,13 +131,6 @@ class Trainer(DefaultTrainer):
         metadata = MetadataCatalog.get(dataset_name)
         pictures = SamplePictures(dataset_name, metadata, cfg.MODEL.DETR.PANOPTIC.SCORE_THRESHOLD)
         return DatasetEvaluators([evaluator, pictures])
-
-    def build_hooks(self):
-        # DefaultTrainer's constructor makes a checkpointer just before the hooks that use it.
-        self.checkpointer = Checkpointer.from_config(
-            self.cfg, self.model, self.cfg.OUTPUT_DIR, **self.checkpointer.checkpointables
-        )
-        return super().build_hooks()
 
     def resume_or_load(self, resume=True):
         super().resume_or_load(resume)

@@ -10,10 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from detectron2.engine import defaults
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
-from torch.nn.parallel import DistributedDataParallel
 
 from detr_d2.engine import Trainer, setup_cfg
 from tests.two_processes import on_two_processes
@@ -80,10 +78,6 @@ def test_the_weights_are_those_of_an_undisturbed_training(shapes, tmp_path):
 
 
 def of_two(rank, output):
-    # Detectron2's names the process's GPU.
-    defaults.create_ddp_model = lambda model, **_: DistributedDataParallel(
-        model, broadcast_buffers=False
-    )
     overrides = ("DATALOADER.NUM_WORKERS", "0", "SEED", "5")
     comm.create_local_process_group(2)
     torch.set_num_threads(1)

@@ -1,0 +1,91 @@
+"""Several processes: on GPUs or processors, started by Detectron2 or by `torchrun`."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+import torch.distributed
+from detectron2.engine import launch
+from detectron2.utils import comm
+from torch import nn
+from torch.distributed import PrefixStore
+from torch.multiprocessing import ProcessExitedException
+from torch.nn.parallel import DistributedDataParallel
+
+from ..errors import UserError
+
+_PATIENCE = 2  # seconds
+
+
+def run_on_processes(work: Callable, args, count: int) -> None:
+    """Run `work(args)` on the processes that the command line asks for.
+
+    Those that `torchrun` has started, this one among them, are taken as they are. Of several, one
+    that ends with a `UserError` says its sentence and ends the others.
+
+    Args:
+        args: with Detectron2's num_machines, machine_rank and dist_url.
+        count: of processes on this machine.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        try:
+            launch(
+                _work_or_say_why_not,
+                count,
+                num_machines=args.num_machines,
+                machine_rank=args.machine_rank,
+                dist_url=args.dist_url,
+                args=(work, args),
+            )
+        except ProcessExitedException as error:  # it has said why
+            sys.exit(error.exit_code)
+        return
+    if count > 1 or args.num_machines > 1:
+        raise UserError(
+            "torchrun starts the processes itself: give --nproc-per-node and --nnodes to torchrun, "
+            "and neither --num-gpus nor --num-machines to this command."
+        )
+    _join()
+    _work_or_say_why_not(work, args)
+    torch.distributed.destroy_process_group()
+
+
+def _work_or_say_why_not(work: Callable, args) -> None:
+    try:
+        work(args)
+    except UserError as error:
+        if comm.get_world_size() == 1:
+            raise
+        # What all find out, the first one says, and the others are ended meanwhile.
+        time.sleep(_PATIENCE * (comm.get_rank() > 0))
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        # Python's own end would wait for the other processes.
+        os._exit(1)
+
+
+def _join() -> None:
+    """The group of processes that `torchrun` describes in the environment."""
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    store, rank, size = next(torch.distributed.rendezvous("env://"))
+    # After a restart, torchrun's store still has the addresses of the processes before.
+    store = PrefixStore(f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    # Without a name it is gloo for processors, nccl for GPUs.
+    torch.distributed.init_process_group(store=store, rank=rank, world_size=size)
+    comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
+    comm.synchronize()  # none begins, and ends, before all are there
+
+
+def distributed(model: nn.Module) -> nn.Module:
+    """The model, its gradients averaged over the processes where there are several.
+
+    Detectron2's `create_ddp_model` is for GPUs alone.
+    """
+    if comm.get_world_size() == 1:
+        return model
+    on_gpu = next(model.parameters()).is_cuda
+    return DistributedDataParallel(
+        model, device_ids=[comm.get_local_rank()] if on_gpu else None, broadcast_buffers=False
+    )
