@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from detectron2.config import CfgNode
 from fvcore.common.checkpoint import _IncompatibleKeys
 from torch import nn
 
+from ..data.files import written_beside
 from ..errors import UserError
 from . import files, report
 from .classes import (
@@ -23,6 +25,7 @@ from .classes import (
 )
 from .formats import ABOUT, About, Checkpoint, read_checkpoint, record
 from .names import below_a_pyramid
+from .on_disk import DamagedFile, check_whole, checkpoints_of, write_checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +74,32 @@ class Checkpointer(DetectionCheckpointer):
         )
 
     def save(self, name: str, **kwargs) -> None:
+        """Write a checkpoint beside and then in its place, so that none is ever half there.
+
+        Raises:
+            UserError: where "model_final" cannot be written. Another one that cannot be is logged,
+                and the one before stays the last.
+        """
+        if not self.save_dir or not self.save_to_disk:
+            return
         classes = classes_of_dataset(self.dataset)
         about = replace(self.about, categories=categories_of_dataset(self.dataset))
-        super().save(name, **{ABOUT: record(classes, about)}, **kwargs)
+        content = {"model": self.model.state_dict(), ABOUT: record(classes, about), **kwargs}
+        content.update((key, of.state_dict()) for key, of in self.checkpointables.items())
+        path = Path(self.save_dir, f"{name}.pth")
+        logger.info("Saving checkpoint to %s", path)
+        try:
+            write_checkpoint(content, path)
+            self.tag_last_checkpoint(path.name)
+        except (OSError, RuntimeError) as error:  # the latter from PyTorch, of a full disk
+            sentence = f"{path} cannot be written ({error}): make room for it."
+            if name == "model_final":
+                raise UserError(sentence) from error
+            logger.error("%s The training goes on, and tries again at the next.", sentence)
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        with written_beside(Path(self.save_dir, "last_checkpoint")) as unfinished:
+            unfinished.write_text(last_filename_basename)
 
     def load(self, path: str, *args, **kwargs) -> dict[str, Any]:
         """
@@ -93,16 +119,31 @@ class Checkpointer(DetectionCheckpointer):
             self._parsed_url_during_load = None
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
-        """
+        """As `DetectionCheckpointer`; of several checkpoints, the last that is whole.
+
         Raises:
             UserError: where a training that is resumed had another model: what the optimizer has
                 kept of each parameter does not fit.
         """
-        self._resumes = resume and self.has_checkpoint() and "trainer" in self.checkpointables
-        try:
+        if not (resume and self.has_checkpoint()):
             return super().resume_or_load(path, resume=resume)
+        self._resumes = "trainer" in self.checkpointables
+        try:
+            return self._load_last()
         finally:
             self._resumes = False
+
+    def _load_last(self) -> dict[str, Any]:
+        *later, first = checkpoints_of(self.get_checkpoint_file())
+        for file in later:
+            try:
+                check_whole(file)
+            except DamagedFile as error:
+                logger.error("%s The checkpoint before it is taken.", error)
+            else:
+                return self.load(str(file))
+        check_whole(first)
+        return self.load(str(first))
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         checkpoint = read_checkpoint(filename)

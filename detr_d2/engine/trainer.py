@@ -29,6 +29,7 @@ from ..model_kind import kind_of
 from .defaults import check_dataset_classes, check_device, check_loaded_classes
 from .mixed_precision import MixedPrecisionTrainer
 from .optimizer import build_optimizer
+from .preemption import EndWhenAsked
 from .processes import distributed
 from .sample_pictures import SamplePictures
 
@@ -131,6 +132,9 @@ class Trainer(DefaultTrainer):
         metadata = MetadataCatalog.get(dataset_name)
         pictures = SamplePictures(dataset_name, metadata, cfg.MODEL.DETR.PANOPTIC.SCORE_THRESHOLD)
         return DatasetEvaluators([evaluator, pictures])
+
+    def build_hooks(self):
+        return [*super().build_hooks(), EndWhenAsked(self.checkpointer)]
 
     def resume_or_load(self, resume=True):
         super().resume_or_load(resume)

@@ -1,0 +1,56 @@
+"""A machine that is taken away: a checkpoint first, then an end that asks to be resumed."""
+
+import logging
+import signal
+import threading
+
+import torch
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+
+# What schedulers send some time before they take a machine; SLURM's `--signal` chooses it.
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+RESUME_ME = 75  # the exit code: "a temporary failure, try again" (sysexits.h)
+
+logger = logging.getLogger(__name__)
+
+
+class EndWhenAsked(HookBase):
+    """After one of `SIGNALS`, a checkpoint at the end of the iteration, and exit code 75.
+
+    It comes after the hooks whose state a checkpoint has.
+    """
+
+    def __init__(self, checkpointer):
+        self.checkpointer = checkpointer
+        self.asked = False
+        self._handlers = {}
+
+    def before_train(self):
+        if threading.current_thread() is not threading.main_thread():
+            return  # Python leaves signals to the main thread
+        self._handlers = {number: signal.signal(number, self._ask) for number in SIGNALS}
+
+    def after_train(self):
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def after_step(self):
+        if not self._asked_of_any():
+            return
+        iteration = self.trainer.iter
+        self.checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
+        logger.warning("Asked to end after iteration %d: --resume goes on from there.", iteration)
+        raise SystemExit(RESUME_ME)
+
+    def _ask(self, number, frame):
+        self.asked = True
+
+    def _asked_of_any(self) -> bool:
+        """The same on all processes, of which the signal may reach one."""
+        if comm.get_world_size() == 1:
+            return self.asked
+        device = next(self.trainer.model.parameters()).device
+        asked = torch.tensor(int(self.asked), device=device)
+        torch.distributed.all_reduce(asked)
+        return bool(asked)

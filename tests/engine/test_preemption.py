@@ -1,0 +1,34 @@
+"""A training that is asked to end writes a checkpoint and goes on from there."""
+
+import os
+import signal
+
+import pytest
+
+from detr_d2.engine.preemption import RESUME_ME, SIGNALS
+from detr_d2.engine.trainer import Trainer
+from tests.engine.test_resume import same, train
+
+OVERRIDES = ("DATALOADER.NUM_WORKERS", "0", "SEED", "5", "SOLVER.CHECKPOINT_PERIOD", "100")
+
+
+def test_a_signal_ends_it_with_a_checkpoint(shapes, tmp_path, monkeypatch):
+    plain = Trainer.run_step
+    handlers = [signal.getsignal(number) for number in SIGNALS]
+
+    def run_step(self):
+        if self.iter in signals:
+            os.kill(os.getpid(), signals.pop(self.iter))
+        plain(self)
+
+    monkeypatch.setattr(Trainer, "run_step", run_step)
+    signals = {}
+    whole = train(tmp_path / "whole", *OVERRIDES)
+    signals = {2: signal.SIGTERM, 4: signal.SIGUSR1}
+    for iteration in (2, 4):
+        with pytest.raises(SystemExit) as ended:
+            train(tmp_path / "ended", *OVERRIDES, resume=True)
+        assert ended.value.code == RESUME_ME
+        assert (tmp_path / "ended" / f"model_{iteration:07d}.pth").is_file()
+        assert [signal.getsignal(number) for number in SIGNALS] == handlers
+    assert same(train(tmp_path / "ended", *OVERRIDES, resume=True), whole)
