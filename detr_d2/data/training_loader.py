@@ -13,7 +13,10 @@ from detectron2.data import DatasetFromList
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from ..errors import UserError
 from .images import read_image_size
+
+_TRIES = 100  # images, until one is found that a mapper takes
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,16 @@ class MappedImages(Dataset):
         """(place in the order of this process, number of the image) -> what the mapper gives."""
         place, number = which
         with chance_of(self.order.seed, self.rank, place):
-            return self.mapper(self.dicts[number])
+            for _ in range(_TRIES):
+                mapped = self.mapper(self.dicts[number])
+                if mapped is not None:
+                    return mapped
+                # As Detectron2 has it, a mapper may do without an image; another one is drawn.
+                number = random.randrange(len(self.dicts))
+        raise UserError(
+            f"The mapper gave None for {_TRIES} images one after the other, the last one "
+            f"{self.dicts[number]['file_name']}: let it take more of them."
+        )
 
     def __len__(self) -> int:
         return len(self.dicts)

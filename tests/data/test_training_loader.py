@@ -13,6 +13,7 @@ from detr_d2.data.training_loader import (
     build_training_loader,
     chance_of,
 )
+from detr_d2.errors import UserError
 
 
 def draw() -> tuple:
@@ -109,3 +110,19 @@ def test_shapes_of_images_come_from_their_files_where_dicts_have_none(tmp_path):
         dicts.append({"file_name": str(tmp_path / f"{name}.png")})
     images = MappedImages(dicts, mapper, Order(0, 1, 1))
     assert [images.is_wide(number) for number in range(3)] == [True, False, False]
+
+
+def test_an_image_that_the_mapper_does_without_is_replaced():
+    dicts = [{"file_name": str(number)} for number in range(4)]
+
+    def choosy(image):
+        return image["file_name"] if image["file_name"] in "23" else None
+
+    images = MappedImages(dicts, choosy, Order(0, 1, 1))
+    assert images[0, 2] == "2"
+    drawn = [images[place, 0] for place in range(20)]
+    assert set(drawn) == {"2", "3"}
+    assert drawn == [images[place, 0] for place in range(20)]
+    nothing = MappedImages(dicts, lambda _: None, Order(0, 1, 1))
+    with pytest.raises(UserError, match="None for 100 images"):
+        nothing[0, 0]
