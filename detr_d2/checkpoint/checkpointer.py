@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from detectron2.config import CfgNode
 from fvcore.common.checkpoint import _IncompatibleKeys
 from torch import nn
 
-from ..data.files import written_beside
 from ..errors import UserError
 from . import files, report
 from .classes import (
@@ -25,7 +25,14 @@ from .classes import (
 )
 from .formats import ABOUT, About, Checkpoint, read_checkpoint, record
 from .names import below_a_pyramid
-from .on_disk import DamagedFile, check_whole, checkpoints_of, write_checkpoint
+from .on_disk import (
+    DamagedFile,
+    check_whole,
+    checkpoints_of,
+    is_of_full_disk,
+    remove_unfinished,
+    write_on_disk,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -73,15 +80,18 @@ class Checkpointer(DetectionCheckpointer):
             **checkpointables,
         )
 
-    def save(self, name: str, **kwargs) -> None:
+    def save(self, name: str, **kwargs) -> bool:
         """Write a checkpoint beside and then in its place, so that none is ever half there.
 
+        Returns:
+            Whether it is there. One that cannot be written is logged, and the one before stays the
+            last.
+
         Raises:
-            UserError: where "model_final" cannot be written. Another one that cannot be is logged,
-                and the one before stays the last.
+            UserError: where "model_final" cannot be written.
         """
         if not self.save_dir or not self.save_to_disk:
-            return
+            return True
         classes = classes_of_dataset(self.dataset)
         about = replace(self.about, categories=categories_of_dataset(self.dataset))
         content = {"model": self.model.state_dict(), ABOUT: record(classes, about), **kwargs}
@@ -89,17 +99,23 @@ class Checkpointer(DetectionCheckpointer):
         path = Path(self.save_dir, f"{name}.pth")
         logger.info("Saving checkpoint to %s", path)
         try:
-            write_checkpoint(content, path)
+            write_on_disk(path, partial(torch.save, content))
             self.tag_last_checkpoint(path.name)
-        except (OSError, RuntimeError) as error:  # the latter from PyTorch, of a full disk
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not is_of_full_disk(error):
+                raise
             sentence = f"{path} cannot be written ({error}): make room for it."
             if name == "model_final":
                 raise UserError(sentence) from error
-            logger.error("%s The training goes on, and tries again at the next.", sentence)
+            logger.error("%s The checkpoint before it is still there.", sentence)
+            return False
+        return True
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
-        with written_beside(Path(self.save_dir, "last_checkpoint")) as unfinished:
-            unfinished.write_text(last_filename_basename)
+        write_on_disk(
+            Path(self.save_dir, "last_checkpoint"),
+            lambda file: file.write(last_filename_basename.encode()),
+        )
 
     def load(self, path: str, *args, **kwargs) -> dict[str, Any]:
         """
@@ -134,6 +150,7 @@ class Checkpointer(DetectionCheckpointer):
             self._resumes = False
 
     def _load_last(self) -> dict[str, Any]:
+        remove_unfinished(Path(self.save_dir))
         *later, first = checkpoints_of(self.get_checkpoint_file())
         for file in later:
             try:

@@ -3,10 +3,9 @@
 import os
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import BinaryIO
 
 from ..data.files import written_beside
 from ..errors import UserError
@@ -18,12 +17,28 @@ class DamagedFile(UserError):
     """A file of weights that cannot be read."""
 
 
-def write_checkpoint(content: dict[str, Any], path: Path) -> None:
+def write_on_disk(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """In the place of `path` once all of it is on the disk; a file there before stays till then."""
     with written_beside(path) as unfinished, open(unfinished, "wb") as file:
-        torch.save(content, file)
+        write(file)
         file.flush()
         os.fsync(file.fileno())
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the name as well
+    finally:
+        os.close(folder)
+
+
+def is_of_full_disk(error: RuntimeError) -> bool:
+    """PyTorch's own error, in place of the system's, where less was written than it wanted."""
+    return "unexpected pos" in str(error) or "PytorchStreamWriter" in str(error)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """What trainings left that were killed while they wrote a checkpoint."""
+    for file in folder.glob(".model_*.unfinished-*"):
+        file.unlink(missing_ok=True)
 
 
 def check_whole(path: Path) -> None:
@@ -32,15 +47,19 @@ def check_whole(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as file:
             damaged = file.testzip()
-    except (zipfile.BadZipFile, OSError) as error:
+    except Exception as error:  # of many kinds, by the bit that is wrong
         raise DamagedFile(f"{path} is damaged ({error}).") from error
     if damaged:
         raise DamagedFile(f"{path} is damaged: {damaged} in it has another checksum.")
 
 
 def checkpoints_of(last: str) -> list[Path]:
-    """The file named, and the numbered ones of its folder before it, the latest first."""
-    last_file = Path(last)
+    """The file named, and the numbered ones of its folder before it, the latest first.
+
+    Args:
+        last: a path; one that ends in "/" names none, and all numbered ones are given.
+    """
+    last_file = Path(last) if os.path.basename(last) else Path(last, "model_final.pth")
     numbers = {
         file: int(found[1])
         for file in last_file.parent.glob("model_*.pth")

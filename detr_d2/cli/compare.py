@@ -43,6 +43,7 @@ def main() -> None:
     setup_logger(str(args.output), name="detr_d2")
     # Behind --config, argparse takes the overrides for more of it.
     configs = list(takewhile(lambda x: x.endswith((".yaml", ".yml")), args.config))
+    configs = configs or args.config[:1]  # which is then refused by its name
     args.opts = [*args.config[len(configs) :], *args.opts]
     candidates = read_candidates(configs, overrides_of(args))
     print(f"the report is {compare(candidates, args.output, args.images, args.load)}")

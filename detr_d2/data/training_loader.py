@@ -1,6 +1,7 @@
 """Training images in an order that can be gone on with: resumed, it is as if never interrupted."""
 
 import random
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +17,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ..errors import UserError
 from .images import read_image_size
 
+# What schedulers send some time before they take a machine, often to all of its processes.
+PREEMPTION = (signal.SIGTERM, signal.SIGUSR1)
 _TRIES = 100  # images, until one is found that a mapper takes
 
 
@@ -130,14 +133,22 @@ class MappedImages(Dataset):
                 if mapped is not None:
                     return mapped
                 # As Detectron2 has it, a mapper may do without an image; another one is drawn.
-                number = random.randrange(len(self.dicts))
+                number = self._another(number)
         raise UserError(
-            f"The mapper gave None for {_TRIES} images one after the other, the last one "
-            f"{self.dicts[number]['file_name']}: let it take more of them."
+            f"The mapper gave None for {_TRIES} images one after the other: let it take more of "
+            "them."
         )
 
     def __len__(self) -> int:
         return len(self.dicts)
+
+    def _another(self, number: int) -> int:
+        """One of the same shape, for it comes into the same batch."""
+        for _ in range(_TRIES):
+            other = random.randrange(len(self.dicts))
+            if self.is_wide(other) == self.is_wide(number):
+                return other
+        return number
 
     def is_wide(self, number: int) -> bool:
         """From the dict, or else from the header of the file."""
@@ -146,6 +157,12 @@ class MappedImages(Dataset):
             return image["width"] > image["height"]
         height, width = read_image_size(image["file_name"])
         return width > height
+
+
+def _leave_signals_to_the_trainer(_) -> None:
+    """A process that reads goes on reading: it ends with the trainer, not before its checkpoint."""
+    for number in PREEMPTION:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def build_training_loader(
@@ -181,6 +198,7 @@ def build_training_loader(
         batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=list,
+        worker_init_fn=_leave_signals_to_the_trainer,
         # What a loader draws for its workers is none of the model's random numbers.
         generator=torch.Generator(),
     )

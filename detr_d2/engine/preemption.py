@@ -8,17 +8,17 @@ import torch
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
-# What schedulers send some time before they take a machine; SLURM's `--signal` chooses it.
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+from ..data.training_loader import PREEMPTION
+
 RESUME_ME = 75  # the exit code: "a temporary failure, try again" (sysexits.h)
 
 logger = logging.getLogger(__name__)
 
 
 class EndWhenAsked(HookBase):
-    """After one of `SIGNALS`, a checkpoint at the end of the iteration, and exit code 75.
+    """After one of `PREEMPTION`, a checkpoint at the end of the iteration, and exit code 75.
 
-    It comes after the hooks whose state a checkpoint has.
+    It comes after the hooks whose state a checkpoint has, and before evaluation, which takes long.
     """
 
     def __init__(self, checkpointer):
@@ -29,17 +29,20 @@ class EndWhenAsked(HookBase):
     def before_train(self):
         if threading.current_thread() is not threading.main_thread():
             return  # Python leaves signals to the main thread
-        self._handlers = {number: signal.signal(number, self._ask) for number in SIGNALS}
+        self._handlers = {number: signal.signal(number, self._ask) for number in PREEMPTION}
 
     def after_train(self):
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
 
     def after_step(self):
-        if not self._asked_of_any():
-            return
         iteration = self.trainer.iter
-        self.checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
+        if iteration + 1 >= self.trainer.max_iter or not self._asked_of_any():
+            return
+        written = self.checkpointer.save(f"model_{iteration:07d}", iteration=iteration)
+        comm.synchronize()  # whoever ends first, the others are ended
+        if not written:
+            raise SystemExit(1)
         logger.warning("Asked to end after iteration %d: --resume goes on from there.", iteration)
         raise SystemExit(RESUME_ME)
 

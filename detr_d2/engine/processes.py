@@ -1,6 +1,8 @@
 """Several processes: on GPUs or processors, started by Detectron2 or by `torchrun`."""
 
+import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from torch.distributed import PrefixStore
 from torch.multiprocessing import ProcessExitedException
 from torch.nn.parallel import DistributedDataParallel
 
+from ..data.training_loader import PREEMPTION
 from ..errors import UserError
 
 _PATIENCE = 2  # seconds
@@ -30,17 +33,7 @@ def run_on_processes(work: Callable, args, count: int) -> None:
         count: of processes on this machine.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
-        try:
-            launch(
-                _work_or_say_why_not,
-                count,
-                num_machines=args.num_machines,
-                machine_rank=args.machine_rank,
-                dist_url=args.dist_url,
-                args=(work, args),
-            )
-        except ProcessExitedException as error:  # it has said why
-            sys.exit(error.exit_code)
+        _start(work, args, count)
         return
     if count > 1 or args.num_machines > 1:
         raise UserError(
@@ -50,6 +43,34 @@ def run_on_processes(work: Callable, args, count: int) -> None:
     _join()
     _work_or_say_why_not(work, args)
     torch.distributed.destroy_process_group()
+
+
+def _start(work: Callable, args, count: int) -> None:
+    if count > 1:
+        for number in PREEMPTION:
+            signal.signal(number, _pass_on)
+    try:
+        launch(
+            _work_or_say_why_not,
+            count,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(work, args),
+        )
+    except ProcessExitedException as error:
+        if error.signal_name is not None:
+            raise UserError(
+                f"One of the processes was ended by {error.signal_name}, SIGKILL often for want of "
+                "memory: see the system's log."
+            ) from error
+        sys.exit(error.exit_code)  # it has said why
+
+
+def _pass_on(number: int, _) -> None:
+    """A signal, to the processes that were started."""
+    for process in multiprocessing.active_children():
+        os.kill(process.pid, number)
 
 
 def _work_or_say_why_not(work: Callable, args) -> None:
@@ -67,13 +88,15 @@ def _work_or_say_why_not(work: Callable, args) -> None:
 
 def _join() -> None:
     """The group of processes that `torchrun` describes in the environment."""
-    if torch.cuda.is_available():
+    if int(os.environ["LOCAL_RANK"]) < torch.cuda.device_count():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     store, rank, size = next(torch.distributed.rendezvous("env://"))
-    # After a restart, torchrun's store still has the addresses of the processes before.
-    store = PrefixStore(f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
-    # Without a name it is gloo for processors, nccl for GPUs.
-    torch.distributed.init_process_group(store=store, rank=rank, world_size=size)
+    if os.environ["LOCAL_WORLD_SIZE"] == os.environ["WORLD_SIZE"]:
+        # After a restart, torchrun's store still has the addresses of the processes before. On
+        # several machines, the count is not the same everywhere.
+        store = PrefixStore(f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
     comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
     comm.synchronize()  # none begins, and ends, before all are there
 

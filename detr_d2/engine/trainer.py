@@ -11,6 +11,7 @@ from detectron2.data import (
     get_detection_dataset_dicts,
 )
 from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase
+from detectron2.engine.hooks import EvalHook
 from detectron2.evaluation import DatasetEvaluators
 from detectron2.utils import comm
 from detectron2.utils.events import has_event_storage
@@ -134,7 +135,10 @@ class Trainer(DefaultTrainer):
         return DatasetEvaluators([evaluator, pictures])
 
     def build_hooks(self):
-        return [*super().build_hooks(), EndWhenAsked(self.checkpointer)]
+        built = super().build_hooks()
+        evaluation = next(i for i, hook in enumerate(built) if isinstance(hook, EvalHook))
+        built.insert(evaluation, EndWhenAsked(self.checkpointer))
+        return built
 
     def resume_or_load(self, resume=True):
         super().resume_or_load(resume)
@@ -145,7 +149,7 @@ class Trainer(DefaultTrainer):
                 self.cfg.OUTPUT_DIR,
                 self.start_iter,
             )
-        if self.start_iter > 0:
+        if self.start_iter > 0 and self.order is not None:
             self._go_on()
 
     def _go_on(self) -> None:
@@ -164,23 +168,37 @@ class Trainer(DefaultTrainer):
         )
 
     @property
-    def order(self) -> Order:
-        """Of the images."""
-        return self._trainer.data_loader.dataset.order
+    def order(self) -> Order | None:
+        """Of the images; None of a loader of one's own."""
+        dataset = getattr(self._trainer.data_loader, "dataset", None)
+        return getattr(dataset, "order", None)
 
     def run_step(self):
-        # Dropout and what else the model draws, as it would be after a resume.
-        fix_chance(self.order.seed, comm.get_rank(), self.iter)
-        torch.cuda.manual_seed_all(torch.initial_seed())
+        if self.order is not None:
+            # Dropout and what else the model draws, as it would be after a resume.
+            fix_chance(self.order.seed, comm.get_rank(), self.iter)
+            torch.cuda.manual_seed_all(torch.initial_seed())
         super().run_step()
 
     def state_dict(self):
-        return {**super().state_dict(), "order": asdict(self.order)}
+        order = {} if self.order is None else {"order": asdict(self.order)}
+        return {**super().state_dict(), **order}
 
     def load_state_dict(self, state_dict):
+        theirs = state_dict["_trainer"]["optimizer"]["param_groups"]
+        if _kinds(theirs) != _kinds(self._trainer.optimizer.param_groups):
+            raise UserError(
+                f"The training in {self.cfg.OUTPUT_DIR} had another SOLVER.OPTIMIZER than "
+                f"{self.cfg.SOLVER.OPTIMIZER}, or other parameters were trained: set what it had, "
+                "or start another one from its weights, with a new OUTPUT_DIR."
+            )
         super().load_state_dict(state_dict)
         order = state_dict.get("order")
         self._loaded_order = Order(**order) if order else None
+
+
+def _kinds(groups: list[dict]) -> list[tuple]:
+    return [(len(group["params"]), group.get("matrices")) for group in groups]
 
 
 def _new_order(cfg) -> Order:

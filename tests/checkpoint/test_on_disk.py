@@ -76,13 +76,15 @@ def test_those_behind_the_last_are_left(tmp_path):
         (tmp_path / name).touch()
     (tmp_path / "model_best.pth").touch()
 
-    def names(last):
-        return [file.name for file in checkpoints_of(str(tmp_path / last))]
+    def names(last=""):
+        return [file.name for file in checkpoints_of(f"{tmp_path}/{last}")]
 
     assert names("model_0000004.pth") == ["model_0000004.pth", "model_0000002.pth"]
-    assert names("model_final.pth") == [
-        *("model_final.pth", "model_0000009.pth", "model_0000004.pth", "model_0000002.pth")
-    ]
+    assert (
+        names()
+        == names("model_final.pth")
+        == [*("model_final.pth", "model_0000009.pth", "model_0000004.pth", "model_0000002.pth")]
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,6 +92,7 @@ def test_those_behind_the_last_are_left(tmp_path):
 )
 def test_a_full_disk_does_not_end_the_training(tmp_path, monkeypatch, caplog, error):
     written(tmp_path, 1.0)
+    (tmp_path / ".model_0000009.unfinished-7-8.pth").touch()  # of one that was killed
 
     def full(content, file):
         file.write(b"half of it")

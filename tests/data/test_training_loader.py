@@ -113,10 +113,11 @@ def test_shapes_of_images_come_from_their_files_where_dicts_have_none(tmp_path):
 
 
 def test_an_image_that_the_mapper_does_without_is_replaced():
-    dicts = [{"file_name": str(number)} for number in range(4)]
+    # Those that are tall are no replacement for those that are wide.
+    dicts = [{"file_name": str(n), "width": 3, "height": 2 + 2 * (n > 3)} for n in range(8)]
 
     def choosy(image):
-        return image["file_name"] if image["file_name"] in "23" else None
+        return image["file_name"] if image["file_name"] in "23456" else None
 
     images = MappedImages(dicts, choosy, Order(0, 1, 1))
     assert images[0, 2] == "2"

@@ -14,6 +14,7 @@ from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 
 from detr_d2.engine import Trainer, setup_cfg
+from detr_d2.errors import UserError
 from tests.two_processes import on_two_processes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -110,6 +111,8 @@ def test_with_other_batches_it_goes_on_behind_the_images_that_were_seen(shapes, 
     overrides = ("DATALOADER.NUM_WORKERS", "0", "SEED", "5")
     with pytest.raises(Killed):
         train(tmp_path, *overrides, killed_at=4)
+    with pytest.raises(UserError, match=r"another SOLVER\.OPTIMIZER than AdamW"):
+        train(tmp_path, *overrides, "SOLVER.OPTIMIZER", "AdamW", resume=True)
     caplog.set_level("INFO", "detr_d2")
     train(tmp_path, *overrides, "SOLVER.IMS_PER_BATCH", "2", resume=True)
     assert "behind the 16 images that were seen" in caplog.text
