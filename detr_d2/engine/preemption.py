@@ -15,6 +15,11 @@ RESUME_ME = 75  # the exit code: "a temporary failure, try again" (sysexits.h)
 logger = logging.getLogger(__name__)
 
 
+def exchange_handlers(handlers: dict) -> dict:
+    """Set what answers to signals, by their number; gives what did before, to be set again."""
+    return {number: signal.signal(number, handler) for number, handler in handlers.items()}
+
+
 class EndWhenAsked(HookBase):
     """After one of `PREEMPTION`, a checkpoint at the end of the iteration, and exit code 75.
 
@@ -29,11 +34,10 @@ class EndWhenAsked(HookBase):
     def before_train(self):
         if threading.current_thread() is not threading.main_thread():
             return  # Python leaves signals to the main thread
-        self._handlers = {number: signal.signal(number, self._ask) for number in PREEMPTION}
+        self._handlers = exchange_handlers(dict.fromkeys(PREEMPTION, self._ask))
 
     def after_train(self):
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
+        exchange_handlers(self._handlers)
 
     def after_step(self):
         iteration = self.trainer.iter

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..data.training_loader import PREEMPTION
 from ..errors import UserError
+from .preemption import exchange_handlers
 
 _PATIENCE = 2  # seconds
 
@@ -46,9 +46,7 @@ def run_on_processes(work: Callable, args, count: int) -> None:
 
 
 def _start(work: Callable, args, count: int) -> None:
-    if count > 1:
-        for number in PREEMPTION:
-            signal.signal(number, _pass_on)
+    before = exchange_handlers(dict.fromkeys(PREEMPTION, _pass_on) if count > 1 else {})
     try:
         launch(
             _work_or_say_why_not,
@@ -65,6 +63,8 @@ def _start(work: Callable, args, count: int) -> None:
                 "memory: see the system's log."
             ) from error
         sys.exit(error.exit_code)  # it has said why
+    finally:
+        exchange_handlers(before)
 
 
 def _pass_on(number: int, _) -> None:

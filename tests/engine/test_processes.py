@@ -76,8 +76,10 @@ def fail(args):
 @pytest.mark.parametrize("failing", [(0,), (1,), (0, 1)])
 def test_an_error_on_one_of_detectron2s_processes_ends_all(capfd, failing):
     args = Namespace(num_machines=1, machine_rank=0, dist_url="auto", failing=failing)
+    handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as ended:
         run_on_processes(fail, args, 2)
+    assert signal.getsignal(signal.SIGTERM) == handler
     assert ended.value.code == 1
     said = capfd.readouterr().err
     assert said.count("error: a.png is broken.") == 1
