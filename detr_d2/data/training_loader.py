@@ -1,7 +1,9 @@
 """Training images in an order that can be gone on with: resumed, it is as if never interrupted."""
 
+import os
 import random
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -160,9 +162,20 @@ class MappedImages(Dataset):
 
 
 def _leave_signals_to_the_trainer(_) -> None:
-    """A process that reads goes on reading: it ends with the trainer, not before its checkpoint."""
-    for number in PREEMPTION:
-        signal.signal(number, signal.SIG_IGN)
+    """A process that reads goes on reading: it ends with the trainer, not before its checkpoint.
+
+    Only the trainer's own signal ends it, as Python sends one to those that are left at its end.
+    Where there is no `sigwaitinfo` (macOS), any signal does, as without this.
+    """
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, PREEMPTION)
+        threading.Thread(target=_end_with_the_trainer, daemon=True).start()
+
+
+def _end_with_the_trainer() -> None:
+    while signal.sigwaitinfo(PREEMPTION).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def build_training_loader(

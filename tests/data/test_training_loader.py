@@ -1,4 +1,6 @@
 import random
+import subprocess
+import sys
 from itertools import islice
 
 import numpy as np
@@ -101,6 +103,32 @@ def test_a_loader_goes_on_with_the_same_chance(num_workers):
     state = torch.get_rng_state()
     assert load(3, 4, num_workers) == whole[3:]
     assert torch.get_rng_state().equal(state)
+
+
+LEFT_AT_THE_END = """
+from tests.data.test_training_loader import Endless, Order, build_training_loader, mapper
+
+images = iter(
+    build_training_loader(
+        [{"file_name": str(n), "width": 3, "height": 2} for n in range(10)],
+        mapper,
+        Endless(),
+        Order(3, 1, 2),
+        iteration=0,
+        group_by_shape=True,
+        num_workers=2,
+    )
+)
+next(images)
+raise ValueError("an error whose traceback holds the images")
+"""
+
+
+def test_a_program_ends_whose_loader_is_still_held():
+    command = [sys.executable, "-W", "ignore", "-c", LEFT_AT_THE_END]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1
+    assert ended.stderr.rstrip().endswith("traceback holds the images")
 
 
 def test_shapes_of_images_come_from_their_files_where_dicts_have_none(tmp_path):

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import subprocess
 
 import pytest
 
@@ -21,10 +22,9 @@ def test_a_signal_ends_it_with_a_checkpoint(shapes, tmp_path, monkeypatch):
     def run_step(self):
         if self.iter in signals:
             number = signals.pop(self.iter)
-            # Schedulers send it to all processes.
-            for process in multiprocessing.active_children():
-                os.kill(process.pid, number)
-            os.kill(os.getpid(), number)
+            # A scheduler sends it to all processes.
+            all_of_them = [x.pid for x in multiprocessing.active_children()] + [os.getpid()]
+            subprocess.run(["kill", f"-{int(number)}", *map(str, all_of_them)], check=True)
         plain(self)
 
     monkeypatch.setattr(Trainer, "run_step", run_step)
