@@ -167,6 +167,11 @@ def _add_data(cfg: CfgNode) -> None:
     cfg.DATALOADER.setdefault("RANDOM_SUBSET_RATIO", 1.0)
     cfg.DATASETS.setdefault("TRAIN_REPEAT_FACTOR", [])
 
+    # A training's images that cannot be read: "raise" ends with the first; "skip" takes others in
+    # their place and names them in OUTPUT_DIR/broken_images.txt, up to a share of all.
+    cfg.DATALOADER.BROKEN_IMAGES = "raise"
+    cfg.DATALOADER.BROKEN_IMAGES_SHARE = 0.01
+
     # In DATASET_MAPPER_REGISTRY; empty: the model's own.
     cfg.INPUT.DATASET_MAPPER = ""
     # Augmentations of training, one after the other: [name, {argument: value, ...}] each, the name
@@ -190,6 +195,12 @@ def _add_solver(cfg: CfgNode) -> None:
     cfg.SOLVER.OPTIMIZER = "AdamW"
     # The backbone's learning rate is BASE_LR times this. [official: 1e-5 against 1e-4]
     cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1
+    # Of the averaged weights that are evaluated and saved, as 0.999: about the last 1,000 steps
+    # count. 0 averages nothing.
+    cfg.SOLVER.AVERAGE_DECAY = 0.0
+    # Batches one after the other whose loss is no finite number: as many are passed over, one more
+    # ends the training.
+    cfg.SOLVER.NOT_FINITE_IN_A_ROW = 0
 
     # What SOLVER.AMP.ENABLED trains in: float16 (on a GPU) or bfloat16 (on a GPU or the CPU).
     # Boxes, matching and losses stay in float32.

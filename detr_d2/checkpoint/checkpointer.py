@@ -63,6 +63,7 @@ class Checkpointer(DetectionCheckpointer):
         super().__init__(model, save_dir, **checkpointables)
         self.dataset = dataset
         self.about = about
+        self.saved_model = self.model  # another one where its weights are averages of the model's
         self._resumes = False
 
     @classmethod
@@ -94,7 +95,7 @@ class Checkpointer(DetectionCheckpointer):
             return True
         classes = classes_of_dataset(self.dataset)
         about = replace(self.about, categories=categories_of_dataset(self.dataset))
-        content = {"model": self.model.state_dict(), ABOUT: record(classes, about), **kwargs}
+        content = {"model": self.saved_model.state_dict(), ABOUT: record(classes, about), **kwargs}
         content.update((key, of.state_dict()) for key, of in self.checkpointables.items())
         path = Path(self.save_dir, f"{name}.pth")
         logger.info("Saving checkpoint to %s", path)

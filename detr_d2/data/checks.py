@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from tqdm import tqdm
 
 from ..errors import UserError
+from .broken_images import BrokenImages
 from .images import check_same_size, read_image_size
 
 logger = logging.getLogger(__name__)
@@ -14,11 +15,16 @@ logger = logging.getLogger(__name__)
 _LONG = 2000  # images, from which on there is a progress bar
 
 
-def check_dataset(dataset_dicts: list[dict], name: str) -> None:
+def check_dataset(
+    dataset_dicts: list[dict], name: str, broken_images: BrokenImages | None = None
+) -> None:
     """Check that a dataset has images, that its files exist, and that sizes agree.
 
     Only the files' headers are read. Whether JSON and PNG list the same segments is seen when an
     image is loaded, see `PanopticDatasetMapper`.
+
+    Args:
+        broken_images: told of an image that is not as it should be; None ends with the first.
 
     Raises:
         UserError: the first thing that is wrong.
@@ -29,11 +35,22 @@ def check_dataset(dataset_dicts: list[dict], name: str) -> None:
             "of DATASETS.TRAIN and DATASETS.TEST."
         )
     with ThreadPoolExecutor() as pool:
-        checked = pool.map(_check_files, dataset_dicts)
+        checked = pool.map(_error_of, dataset_dicts)
         if len(dataset_dicts) >= _LONG:
             checked = tqdm(checked, f"Checking {name}", len(dataset_dicts))
-        for _ in checked:
-            pass
+        for image, error in zip(dataset_dicts, checked):
+            if error is not None and broken_images is None:
+                raise error
+            if error is not None:
+                broken_images.meet(image, error, len(dataset_dicts))
+
+
+def _error_of(dataset_dict: dict) -> UserError | None:
+    try:
+        _check_files(dataset_dict)
+    except UserError as error:
+        return error
+    return None
 
 
 def _check_files(dataset_dict: dict) -> None:

@@ -17,6 +17,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import UserError
+from .broken_images import READING_ERRORS, BrokenImages
 from .images import read_image_size
 
 # What schedulers send some time before they take a machine, often to all of its processes.
@@ -121,17 +122,33 @@ class TrainingBatches(Sampler):
 class MappedImages(Dataset):
     """Dicts of a dataset through a mapper, whose chance follows from an image's place alone."""
 
-    def __init__(self, dicts: list[dict], mapper: Callable[[dict], dict], order: Order):
+    def __init__(
+        self,
+        dicts: list[dict],
+        mapper: Callable[[dict], dict],
+        order: Order,
+        broken_images: BrokenImages,
+    ):
         # Detectron2 keeps a list serialised, so that no process copies it.
         self.dicts = DatasetFromList(dicts, copy=False)
         self.mapper, self.order, self.rank = mapper, order, comm.get_rank()
+        self.broken_images = broken_images
 
-    def __getitem__(self, which: tuple[int, int]) -> dict:
-        """(place in the order of this process, number of the image) -> what the mapper gives."""
-        place, number = which
+    def __getitem__(self, which: tuple[int, int]) -> dict | UserError:
+        """(place in the order of this process, number of the image) -> what the mapper gives.
+
+        An error of the user's is given, not raised: raised, it would leave a process that reads as
+        a traceback.
+        """
+        try:
+            return self._mapped(*which)
+        except UserError as error:
+            return error
+
+    def _mapped(self, place: int, number: int) -> dict:
         with chance_of(self.order.seed, self.rank, place):
             for _ in range(_TRIES):
-                mapped = self.mapper(self.dicts[number])
+                mapped = self._mapped_or_broken(number)
                 if mapped is not None:
                     return mapped
                 # As Detectron2 has it, a mapper may do without an image; another one is drawn.
@@ -140,6 +157,13 @@ class MappedImages(Dataset):
             f"The mapper gave None for {_TRIES} images one after the other: let it take more of "
             "them."
         )
+
+    def _mapped_or_broken(self, number: int) -> dict | None:
+        try:
+            return self.mapper(self.dicts[number])
+        except READING_ERRORS as error:
+            self.broken_images.meet(self.dicts[number], error, len(self))
+            return None
 
     def __len__(self) -> int:
         return len(self.dicts)
@@ -178,12 +202,41 @@ def _end_with_the_trainer() -> None:
     os._exit(0)
 
 
+def _batch_or_error(mapped: list) -> list[dict] | UserError:
+    return next((x for x in mapped if isinstance(x, UserError)), mapped)
+
+
+class TrainingLoader(DataLoader):
+    """Its batches; a `UserError` of a process that reads is raised here, as it was."""
+
+    def __iter__(self) -> Iterator[list[dict]]:
+        for batch in super().__iter__():
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+
+@contextmanager
+def dead_readers_named() -> Iterator[None]:
+    """PyTorch's error, which comes wherever the program is, as a sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            f"A process that reads images has ended ({' '.join(str(error).split())}). The system "
+            "ends one where memory runs out: lower DATALOADER.NUM_WORKERS, or see its log."
+        ) from error
+
+
 def build_training_loader(
     dicts: list[dict],
     mapper: Callable[[dict], dict],
     sampler: Sampler,
     order: Order,
     *,
+    broken_images: BrokenImages,
     iteration: int,
     group_by_shape: bool,
     num_workers: int,
@@ -191,6 +244,7 @@ def build_training_loader(
     """
     Args:
         sampler: of this process, without an end.
+        broken_images: what is done with them.
         iteration: the step to begin with.
         group_by_shape: no batch has both wide and tall images.
         num_workers: processes that read; 0 reads in this one.
@@ -198,7 +252,7 @@ def build_training_loader(
     Returns:
         Lists of `batch_size / processes` dicts that the mapper made.
     """
-    images = MappedImages(dicts, mapper, order)
+    images = MappedImages(dicts, mapper, order, broken_images)
     batches = TrainingBatches(
         sampler,
         order.batch_size // order.processes,
@@ -206,11 +260,11 @@ def build_training_loader(
         first_place=-(-order.first_image // order.processes),
         first_batch=iteration - order.first_iteration,
     )
-    return DataLoader(
+    return TrainingLoader(
         images,
         batch_sampler=batches,
         num_workers=num_workers,
-        collate_fn=list,
+        collate_fn=_batch_or_error,
         worker_init_fn=_leave_signals_to_the_trainer,
         # What a loader draws for its workers is none of the model's random numbers.
         generator=torch.Generator(),

@@ -10,7 +10,7 @@ from detectron2.data import (
     build_detection_test_loader,
     get_detection_dataset_dicts,
 )
-from detectron2.engine import DefaultTrainer, SimpleTrainer, TrainerBase
+from detectron2.engine import DefaultTrainer, TrainerBase
 from detectron2.engine.hooks import EvalHook
 from detectron2.evaluation import DatasetEvaluators
 from detectron2.utils import comm
@@ -19,20 +19,27 @@ from detectron2.utils.logger import setup_logger
 
 from ..checkpoint import Checkpointer
 from ..data import InferenceDatasetMapper
+from ..data.broken_images import BrokenImages
 from ..data.checks import check_dataset, warn_of_too_few_queries
 from ..data.coco import require_coco
 from ..data.mappers import build_training_mapper
 from ..data.samplers import build_training_sampler
-from ..data.training_loader import Order, build_training_loader, fix_chance
+from ..data.training_loader import (
+    Order,
+    build_training_loader,
+    dead_readers_named,
+    fix_chance,
+)
 from ..errors import UserError
 from ..evaluation import build_evaluator
 from ..model_kind import kind_of
+from .averaged_weights import AverageWeights
 from .defaults import check_dataset_classes, check_device, check_loaded_classes
-from .mixed_precision import MixedPrecisionTrainer
 from .optimizer import build_optimizer
 from .preemption import EndWhenAsked
 from .processes import distributed
 from .sample_pictures import SamplePictures
+from .training_step import TrainingStep
 
 logger = logging.getLogger(__name__)
 
@@ -53,13 +60,15 @@ class Trainer(DefaultTrainer):
         optimizer = self.build_optimizer(cfg, model)
         loader = self.build_train_loader(cfg)
         model = distributed(model)
-        if cfg.SOLVER.AMP.ENABLED:
-            device, precision = cfg.MODEL.DEVICE, cfg.SOLVER.AMP.PRECISION
-            self._trainer = MixedPrecisionTrainer(
-                model, loader, optimizer, device=device, precision=precision
-            )
-        else:
-            self._trainer = SimpleTrainer(model, loader, optimizer)
+        self._trainer = TrainingStep(
+            model,
+            loader,
+            optimizer,
+            output_dir=cfg.OUTPUT_DIR,
+            not_finite_in_a_row=cfg.SOLVER.NOT_FINITE_IN_A_ROW,
+            device=cfg.MODEL.DEVICE,
+            precision=cfg.SOLVER.AMP.PRECISION if cfg.SOLVER.AMP.ENABLED else None,
+        )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = Checkpointer.from_config(
             cfg, model, cfg.OUTPUT_DIR, trainer=weakref.proxy(self)
@@ -94,8 +103,10 @@ class Trainer(DefaultTrainer):
             check_dataset_classes(cfg, name)
         dataset = [d for _, dicts in datasets for d in dicts]
         model = kind_of(cfg)
+        loader = cfg.DATALOADER
+        broken = BrokenImages(loader.BROKEN_IMAGES, loader.BROKEN_IMAGES_SHARE, cfg.OUTPUT_DIR)
         if order is None:  # otherwise it was done when the trainer was made
-            _check_on_main_process(dataset, cfg.DATASETS.TRAIN)
+            _check_on_main_process(dataset, cfg.DATASETS.TRAIN, broken)
             if comm.is_main_process() and (queries := model.queries_of(cfg)):
                 warn_of_too_few_queries(dataset, *queries)
         mapper = build_training_mapper(
@@ -107,9 +118,10 @@ class Trainer(DefaultTrainer):
             mapper,
             build_training_sampler(cfg, datasets, order.seed),
             order,
+            broken_images=broken,
             iteration=start_iter,
-            group_by_shape=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
-            num_workers=cfg.DATALOADER.NUM_WORKERS,
+            group_by_shape=loader.ASPECT_RATIO_GROUPING,
+            num_workers=loader.NUM_WORKERS,
         )
 
     @classmethod
@@ -124,6 +136,15 @@ class Trainer(DefaultTrainer):
             num_workers=cfg.DATALOADER.NUM_WORKERS,
         )
 
+    def train(self):
+        with dead_readers_named():
+            return super().train()
+
+    @classmethod
+    def test(cls, cfg, model, evaluators=None):
+        with dead_readers_named():
+            return super().test(cfg, model, evaluators)
+
     @classmethod
     def build_evaluator(cls, cfg, dataset_name):
         """The dataset's metrics and, during training, sample pictures on the main process."""
@@ -137,8 +158,17 @@ class Trainer(DefaultTrainer):
     def build_hooks(self):
         built = super().build_hooks()
         evaluation = next(i for i, hook in enumerate(built) if isinstance(hook, EvalHook))
+        built[evaluation] = EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate)
         built.insert(evaluation, EndWhenAsked(self.checkpointer))
+        if decay := self.cfg.SOLVER.AVERAGE_DECAY:
+            averaging = AverageWeights(getattr(self.model, "module", self.model), decay)
+            self.checkpointer.saved_model = averaging.model
+            built.insert(0, averaging)
         return built
+
+    def _evaluate(self) -> dict:
+        self._last_eval_results = self.test(self.cfg, self.checkpointer.saved_model)
+        return self._last_eval_results
 
     def resume_or_load(self, resume=True):
         super().resume_or_load(resume)
@@ -212,6 +242,8 @@ def _new_order(cfg) -> Order:
     return Order(start, processes, batch_size)
 
 
-def _check_on_main_process(dataset: list[dict], names: tuple[str, ...]) -> None:
+def _check_on_main_process(
+    dataset: list[dict], names: tuple[str, ...], broken: BrokenImages | None = None
+) -> None:
     if comm.is_main_process():
-        check_dataset(dataset, " and ".join(names))
+        check_dataset(dataset, " and ".join(names), broken)

@@ -28,7 +28,7 @@ OVERRIDES = [
     *("SOLVER.MAX_ITER", str(ITERATIONS), "SOLVER.CHECKPOINT_PERIOD", "2"),
     *("INPUT.MIN_SIZE_TRAIN", "(64, 80)", "INPUT.DETR_CROP.PROBABILITY", "0.5"),
     *("INPUT.DETR_CROP.RESIZE_BEFORE", "(80,)", "INPUT.DETR_CROP.RANGE", "(40, 60)"),
-    *("TEST.EVAL_PERIOD", "0", "SEED", "-1"),
+    *("TEST.EVAL_PERIOD", "0", "SEED", "-1", "SOLVER.AVERAGE_DECAY", "0.5"),
 ]
 
 
@@ -37,7 +37,7 @@ class Killed(Exception):
 
 
 def train(output, *overrides, resume=False, killed_at=None) -> dict[str, torch.Tensor]:
-    """The weights at the end."""
+    """The weights at the end, and their averages."""
     # A training without a SEED that is resumed goes on with the one that it drew.
     cfg = setup_cfg(str(REPOSITORY / CONFIG), [*OVERRIDES, *overrides, "OUTPUT_DIR", str(output)])
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED)  # as tools/train_net.py does
@@ -54,7 +54,10 @@ def train(output, *overrides, resume=False, killed_at=None) -> dict[str, torch.T
         trainer.before_step = before_step
     trainer.train()
     model = getattr(trainer.model, "module", trainer.model)
-    return {name: x.clone() for name, x in model.state_dict().items()}
+    averaged = trainer.checkpointer.saved_model.state_dict()
+    assert averaged.keys() == model.state_dict().keys()
+    averaged = {f"averaged {name}": x.clone() for name, x in averaged.items()}
+    return averaged | {name: x.clone() for name, x in model.state_dict().items()}
 
 
 def same(first, second) -> bool:

@@ -1,0 +1,130 @@
+"""One step of a training: in float32 or in mixed precision (`SOLVER.AMP`), and no step where a loss
+is no number."""
+
+import logging
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+from detectron2.engine import SimpleTrainer
+from detectron2.structures import Boxes, Instances
+from detectron2.utils import comm
+from torch import Tensor, nn
+
+from ..errors import UserError
+
+PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingStep(SimpleTrainer):
+    """Detectron2's `SimpleTrainer` and `AMPTrainer`, which needs a GPU, for bfloat16 on the CPU as
+    well.
+
+    float16 ends at 65504 and 6e-8: the loss is scaled so that gradients do not vanish, and they
+    are scaled back before the optimiser's step, which is where they are clipped. bfloat16 has the
+    range of float32 and needs none of it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data_loader,
+        optimizer,
+        *,
+        output_dir: str,
+        not_finite_in_a_row: int = 0,
+        device: str = "cpu",
+        precision: str | None = None,
+    ):
+        """
+        Args:
+            output_dir: where a batch whose loss is no number is kept.
+            not_finite_in_a_row: such batches that are passed over; one more ends the training.
+            device: of the model, as in MODEL.DEVICE.
+            precision: "float16" or "bfloat16"; None is float32.
+        """
+        if precision not in (None, *PRECISIONS):
+            raise UserError(
+                f"SOLVER.AMP.PRECISION is {precision}: set one of {', '.join(PRECISIONS)}."
+            )
+        device_type = torch.device(device).type
+        if precision == "float16" and device_type == "cpu":
+            raise UserError(
+                "SOLVER.AMP.PRECISION float16 needs a GPU: set bfloat16, or SOLVER.AMP.ENABLED "
+                "False."
+            )
+        super().__init__(model, data_loader, optimizer)
+        self.output_dir, self.not_finite_in_a_row = Path(output_dir), not_finite_in_a_row
+        self._not_finite = 0  # in a row, until now
+        self._precision = (
+            torch.autocast(device_type, PRECISIONS[precision]) if precision else nullcontext()
+        )
+        self.grad_scaler = torch.amp.GradScaler(device_type, enabled=precision == "float16")
+
+    def run_step(self):
+        start = time.perf_counter()
+        batch = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
+        with self._precision:
+            losses = self.model(batch)
+        total = sum(losses.values())
+        if not _finite_on_all(total):
+            self._pass_over(batch, losses)
+            return
+        self._not_finite = 0
+        self.optimizer.zero_grad()
+        self.grad_scaler.scale(total).backward()
+        self.after_backward()
+        self._write_metrics(losses, data_time)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+
+    def _pass_over(self, batch: list[dict], losses: dict[str, Tensor]) -> None:
+        self._not_finite += 1
+        file = self.output_dir / f"not_finite_{self.iter:07d}_process_{comm.get_rank()}.pth"
+        wrong = [name for name, loss in losses.items() if not loss.isfinite()]
+        images = ", ".join(str(image.get("file_name", "?")) for image in batch)
+        model = getattr(self.model, "module", self.model)
+        torch.save({"model": model.state_dict(), "batch": [_plain(x) for x in batch]}, file)
+        sentence = (
+            f"At iteration {self.iter}, {', '.join(wrong) or 'the loss of another process'} is no "
+            f"finite number. The images were {images}; they and the weights are kept in {file}."
+        )
+        if self._not_finite > self.not_finite_in_a_row:
+            raise UserError(
+                f"{sentence} Lower SOLVER.BASE_LR, or pass over such batches with "
+                "SOLVER.NOT_FINITE_IN_A_ROW."
+            )
+        logger.warning("%s It is passed over.", sentence)
+
+    def state_dict(self):
+        return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
+
+    def load_state_dict(self, state_dict):
+        super().load_state_dict(state_dict)
+        # A checkpoint of float32 or bfloat16 training has no scale to go on with.
+        if state_dict.get("grad_scaler") and self.grad_scaler.is_enabled():
+            self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+
+
+def _finite_on_all(loss: Tensor) -> bool:
+    """The same on all processes, for none steps where another does not."""
+    finite = loss.detach().isfinite().int()
+    if comm.get_world_size() > 1:
+        torch.distributed.all_reduce(finite, torch.distributed.ReduceOp.MIN)
+    return bool(finite)
+
+
+def _plain(value):
+    """What a mapper gave, of tensors and Python's own kinds alone: `torch.load` reads it safely."""
+    if isinstance(value, dict):
+        return {name: _plain(x) for name, x in value.items()}
+    if isinstance(value, Instances):
+        fields = {name: _plain(x) for name, x in value.get_fields().items()}
+        return {"image_size": value.image_size, **fields}
+    if isinstance(value, Boxes):
+        return value.tensor
+    return value if isinstance(value, (Tensor, str, int, float, list, tuple)) else str(value)
