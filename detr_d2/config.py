@@ -195,6 +195,8 @@ def _add_solver(cfg: CfgNode) -> None:
     cfg.SOLVER.OPTIMIZER = "AdamW"
     # The backbone's learning rate is BASE_LR times this. [official: 1e-5 against 1e-4]
     cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1
+    # Numbered checkpoints that stay, the last ones; 0 keeps all. model_best.pth stays beside them.
+    cfg.SOLVER.CHECKPOINT_KEEP = 0
     # Of the averaged weights that are evaluated and saved, as 0.999: about the last 1,000 steps
     # count. 0 averages nothing.
     cfg.SOLVER.AVERAGE_DECAY = 0.0

@@ -34,6 +34,8 @@ from .on_disk import (
     write_on_disk,
 )
 
+BEST = "model_best"  # of the iteration that was evaluated best
+
 logger = logging.getLogger(__name__)
 
 
@@ -101,7 +103,8 @@ class Checkpointer(DetectionCheckpointer):
         logger.info("Saving checkpoint to %s", path)
         try:
             write_on_disk(path, partial(torch.save, content))
-            self.tag_last_checkpoint(path.name)
+            if name != BEST:  # nothing goes on from it
+                self.tag_last_checkpoint(path.name)
         except (OSError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not is_of_full_disk(error):
                 raise

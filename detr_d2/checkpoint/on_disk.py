@@ -41,6 +41,12 @@ def remove_unfinished(folder: Path) -> None:
         file.unlink(missing_ok=True)
 
 
+def remove_older(folder: Path, keep: int) -> None:
+    """All numbered checkpoints of a training but the last `keep`."""
+    for file in checkpoints_of(f"{folder}/")[1 + keep :]:
+        file.unlink(missing_ok=True)
+
+
 def check_whole(path: Path) -> None:
     """A `DamagedFile` where a checkpoint is not as it was written: its parts have checksums, which
     `torch.load` does not look at."""

@@ -35,6 +35,7 @@ from ..evaluation import build_evaluator
 from ..model_kind import kind_of
 from .averaged_weights import AverageWeights
 from .defaults import check_dataset_classes, check_device, check_loaded_classes
+from .kept_checkpoints import KeepCheckpoints
 from .optimizer import build_optimizer
 from .preemption import EndWhenAsked
 from .processes import distributed
@@ -160,6 +161,11 @@ class Trainer(DefaultTrainer):
         evaluation = next(i for i, hook in enumerate(built) if isinstance(hook, EvalHook))
         built[evaluation] = EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate)
         built.insert(evaluation, EndWhenAsked(self.checkpointer))
+        if comm.is_main_process():
+            solver = self.cfg.SOLVER
+            keeping = (self.checkpointer, solver.CHECKPOINT_KEEP, solver.CHECKPOINT_PERIOD)
+            # Behind the evaluation, before the writers.
+            built.insert(evaluation + 2, KeepCheckpoints(*keeping))
         if decay := self.cfg.SOLVER.AVERAGE_DECAY:
             averaging = AverageWeights(getattr(self.model, "module", self.model), decay)
             self.checkpointer.saved_model = averaging.model
