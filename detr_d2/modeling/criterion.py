@@ -148,16 +148,13 @@ class SetCriterion(nn.Module):
             pairs = matches.images[matches.boxed], matches.queries[layer, matches.boxed]
             matched = boxes[layer][pairs]
             wanted = target_boxes[matches.targets[layer, matches.boxed]]
-            losses["loss_ce" + suffix] = self.class_weight * F.cross_entropy(
-                logits[layer, :, fixed:].flatten(0, 1),
-                target_classes[layer, :, fixed:].flatten(),
-                self.weight_of_class,
+            losses["loss_ce" + suffix] = self.class_weight * mean_cross_entropy(
+                logits[layer, :, fixed:], target_classes[layer, :, fixed:], self.weight_of_class
             )
             if fixed:
                 # Whether their class is there is as often yes as no: no-object weighs 1.
-                losses["loss_ce_fixed" + suffix] = self.class_weight * F.cross_entropy(
-                    logits[layer, :, :fixed].flatten(0, 1),
-                    target_classes[layer, :, :fixed].flatten(),
+                losses["loss_ce_fixed" + suffix] = self.class_weight * mean_cross_entropy(
+                    logits[layer, :, :fixed], target_classes[layer, :, :fixed]
                 )
             losses["loss_bbox" + suffix] = self.l1_weight * box_l1_loss(matched, wanted) / num_boxes
             losses["loss_giou" + suffix] = (
@@ -284,7 +281,7 @@ class SetCriterion(nn.Module):
 def number_of_targets(
     targets: list[Targets], device: torch.device, but_not: tuple[int, ...] = ()
 ) -> Tensor:
-    """Segments in the batch, averaged over processes, at least 1: what losses are divided by.
+    """Segments in the batch, averaged over processes: what losses are divided by.
 
     It stays a tensor (scalar, float32), since reading it would wait for the device.
 
@@ -298,11 +295,27 @@ def number_of_targets(
 
 
 def mean_over_processes(number: Tensor) -> Tensor:
-    """Of a scalar, at least 1: what losses are divided by, so that two processes are as one."""
+    """Of a scalar, whose sum is at least 1: what losses are divided by, so that the mean of what
+    two processes have is what one would have."""
     world_size = comm.get_world_size()
     if world_size > 1:
         torch.distributed.all_reduce(number)
-    return (number / world_size).clamp(min=1)
+    return number.clamp(min=1) / world_size
+
+
+def mean_cross_entropy(logits: Tensor, classes: Tensor, weights: Tensor | None = None) -> Tensor:
+    """The weighted mean over the queries of all images, and of all processes as well.
+
+    Args:
+        logits: (B, N, C + 1).
+        classes: (B, N) int64.
+        weights: (C + 1,); None is 1 each.
+    """
+    mean = F.cross_entropy(logits.flatten(0, 1), classes.flatten(), weights)
+    if comm.get_world_size() == 1:
+        return mean
+    number = mean.new_tensor(classes.numel()) if weights is None else weights[classes].sum()
+    return mean * number / mean_over_processes(number.clone())
 
 
 def target_masks(

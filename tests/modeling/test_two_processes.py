@@ -1,5 +1,7 @@
 """What depends on the number of processes, on two of them."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 from detectron2.utils.events import EventStorage
@@ -9,7 +11,8 @@ from two_processes import on_two_processes
 from detr_d2.modeling.criterion import number_of_targets
 from detr_d2.modeling.matcher import Targets
 
-CASES = [([3, 6], 4.5), ([0, 1], 1.0)]  # targets of each process; their mean, at least 1
+# Targets of each process; their mean, of at least 1.
+CASES = [([3, 6], 4.5), ([0, 1], 0.5), ([0, 0], 0.5)]
 
 
 def count(rank: int) -> list[float]:
@@ -18,7 +21,7 @@ def count(rank: int) -> list[float]:
     return [number_of_targets([of_image], torch.device("cpu")).item() for of_image in targets]
 
 
-def test_the_number_of_targets_is_the_mean_over_processes_and_at_least_one():
+def test_the_number_of_targets_is_the_mean_over_processes_of_at_least_one():
     wanted = [number for _, number in CASES]
     assert on_two_processes(count) == [wanted, wanted]
 
@@ -59,3 +62,64 @@ def test_an_image_without_segments_trains_beside_one_with(build_model, draw_inpu
     assert first[1].keys() == together.keys()
     for name, found in first[1].items():
         assert found == pytest.approx(together[name], rel=1e-6, abs=1e-9), name
+
+
+PARTS = (
+    *("MODEL.DETR.TRANSFORMER", "ProposalTransformer", "MODEL.DETR.MASK_HEAD", "RefinedMaskHead"),
+    *("MODEL.DETR.SEMANTIC_DICE_WEIGHT", 2.0),
+)
+
+
+@contextmanager
+def without_chance():
+    """Whatever is drawn is the same: each process draws for its own images."""
+    before = torch.rand, torch.rand_like, torch.randperm
+    torch.rand = lambda *size, device=None: torch.full(size, 0.6, device=device)
+    torch.rand_like = lambda x: torch.full_like(x, 0.6)
+    torch.randperm = torch.arange
+    try:
+        yield
+    finally:
+        torch.rand, torch.rand_like, torch.randperm = before
+
+
+def all_gradients(model, batch) -> dict[str, torch.Tensor]:
+    with without_chance(), EventStorage():
+        losses = model(batch)
+    sum(losses.values()).backward()
+    found = {n.removeprefix("module."): p.grad for n, p in model.named_parameters()}
+    return {"losses": torch.stack([losses[name].detach() for name in sorted(losses)]), **found}
+
+
+def gradients_of_half(rank: int, models, images, folder) -> None:
+    """Write those of each model, where this process has the first or the last images; losses are
+    means."""
+    half = len(images) // 2
+    mine = images[:half] if rank == 0 else images[half:]
+    found = []
+    for model in models:
+        of_model = all_gradients(DistributedDataParallel(model, broadcast_buffers=False), mine)
+        torch.distributed.all_reduce(of_model["losses"])
+        of_model["losses"] /= 2
+        found.append(of_model)
+    torch.save(found, folder / f"{rank}.pth")
+
+
+@pytest.mark.parametrize("segments", [(3, 0, 1, 5), (0, 0, 2, 1), (0, 0, 0, 1), (0, 0, 0, 0)])
+def test_two_processes_are_one(build_model, draw_input, tmp_path, segments):
+    """Of the same images: their losses and gradients, also where one has nothing to find."""
+    exact = ("MODEL.RESNETS.NORM", "FrozenBN", "MODEL.DETR.DROPOUT", 0.0)
+    models = [
+        build_model("PanopticDETR", *exact).double().train(),
+        build_model("DETR", *exact).double().train(),
+        build_model("PanopticDETR", *exact, *PARTS).double().train(),
+    ]
+    images = [draw_input(64, 48, segments=n) for n in segments]
+    on_two_processes(gradients_of_half, models, images, tmp_path)
+    first, second = (torch.load(tmp_path / f"{rank}.pth") for rank in range(2))
+    for model, of_first, of_second in zip(models, first, second):
+        wanted = all_gradients(model, images)
+        assert of_first.keys() == of_second.keys() == wanted.keys()
+        for name, gradient in wanted.items():
+            for found in (of_first[name], of_second[name]):
+                torch.testing.assert_close(found, gradient, rtol=1e-6, atol=1e-9, msg=name)
