@@ -5,19 +5,14 @@ complete or not at all, and then a picture. docs/own_data.md goes on to a traine
 """
 
 import argparse
-import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 from ..data import preparation
-from ..data.files import read_json
 from ..data.id_maps import FORMS, RGB
 from ..data.parallel import available_processors
-from ..data.validation.statistics import count_classes
-from ..engine.dataset_sheet import draw_dataset
-from ..engine.tools import save_picture
 from ..errors import UserError
+from .prepare_report import write_and_show
 
 
 def parse_args() -> argparse.Namespace:
@@ -54,7 +49,12 @@ def _add_format(formats, name: str, description: str) -> argparse.ArgumentParser
         help="the annotations are for photographs as they lie in their files, before their EXIF "
         "orientation turns them",
     )
-    parser.set_defaults(skip_bad=False)
+    parser.add_argument(
+        "--skip-bad",
+        action="store_true",
+        help="leave out annotations that cannot be converted, such as those without a mask, and "
+        "say how many; and images, and say which (default: list them and write nothing)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of --val-share (default: 0)")
     parser.add_argument(
         "--workers",
@@ -83,7 +83,6 @@ def _add_instances(formats) -> None:
     )
     parser.add_argument("--stuff-categories", type=Path, help="what is in them, as --categories")
     _add_background(parser)
-    _add_skip_bad(parser)
     parser.set_defaults(convert=_from_instances)
 
 
@@ -192,7 +191,6 @@ def _add_labelme(formats) -> None:
         "--annotation-root", type=Path, help="folder of the JSON files (default: --image-root)"
     )
     _add_background(parser)
-    _add_skip_bad(parser)
     parser.set_defaults(convert=_from_labelme)
 
 
@@ -201,15 +199,6 @@ def _add_background(parser: argparse.ArgumentParser) -> None:
         "--background",
         default="",
         help="name of a stuff class for all pixels that are left (default: they are VOID)",
-    )
-
-
-def _add_skip_bad(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--skip-bad",
-        action="store_true",
-        help="leave out annotations that cannot be converted, such as those without a mask, and "
-        "say how many (default: list them and write nothing)",
     )
 
 
@@ -312,13 +301,6 @@ def _pairs(texts: list[str]) -> dict[str, str]:
     return pairs
 
 
-def _validate_command() -> tuple[str, ...]:
-    """As this one was called."""
-    script = Path(sys.argv[0])
-    tool = "python", str(script.with_name("validate_dataset.py"))
-    return tool if script.suffix == ".py" else ("detr-d2", "validate")
-
-
 def main() -> None:
     args = parse_args()
     source = replace(args.convert(args), as_stored=args.annotated_as_stored)
@@ -331,20 +313,4 @@ def main() -> None:
     for name in splits:
         preparation.check_is_new(args.output, name)
     for name, part in splits.items():
-        remarks, doubts = preparation.write_panoptic(
-            part, args.output, name, args.workers, args.skip_bad
-        )
-        folder, json_file = preparation.panoptic_paths(args.output, name)
-        said = [f"{count} {remark}.\n" for remark, count in sorted(remarks.items())]
-        print(*said, *(f"warning: {doubt}\n" for doubt in doubts), sep="", end="")
-        print(f"Wrote {len(part.pictures)} images, {len(part.categories)} classes: {json_file}")
-        content = read_json(json_file)
-        print(f"\n{count_classes(content)}\n")
-        sheet = json_file.with_suffix(".jpg")
-        paths = map(str, (part.image_root, folder, json_file))
-        save_picture(draw_dataset(*paths, content["categories"]), sheet)
-        print(f"Some images beside their segments, to look at: {sheet}")
-        print("Now check it:")
-        paths = ("--image-root", args.image_root, "--panoptic-root", folder)
-        command = (*_validate_command(), *paths, "--panoptic-json", json_file)
-        print(f"  {shlex.join(map(str, command))}")
+        write_and_show(part, args.output, name, args.workers, args.skip_bad)

@@ -177,6 +177,18 @@ def load_panoptic_json(
     _check_is_there(panoptic_json, "a dataset")
     content = read_coco(panoptic_json)
     raise_listed(json_problems(content, panoptic_json))
+    return dicts_of(content, (image_root, panoptic_root, panoptic_json), things, stuff)
+
+
+def dicts_of(
+    content: dict, paths: tuple[str, str, str], things: dict[int, int], stuff: dict[int, int]
+) -> list[dict]:
+    """As `load_panoptic_json`, of what was read from the JSON, and found right, already.
+
+    Args:
+        paths: of images, PNGs and JSON.
+    """
+    image_root, panoptic_root, panoptic_json = paths
     images = {image["id"]: image for image in content["images"]}
     _warn_of_images_without_annotation(images, content["annotations"], panoptic_json)
     dicts = []

@@ -9,8 +9,9 @@ from PIL import Image
 
 from ..data.images import read_image
 from ..data.panoptic_map import read_segment_map
-from ..data.registration import load_panoptic_json, metadata_of
+from ..data.registration import dicts_of, metadata_of
 from ..drawing import draw_panoptic, side_by_side
+from ..errors import UserError
 from .sources import evenly
 
 _CELL = 480, 360  # pixels, of an image on the sheet
@@ -18,18 +19,31 @@ _COLUMNS = 2  # pairs
 
 
 def draw_dataset(
-    image_root: str, panoptic_root: str, panoptic_json: str, categories: list[dict], limit: int = 12
-) -> Image.Image:
+    content: dict, paths: tuple[str, str, str], limit: int = 12
+) -> tuple[Image.Image | None, list[str]]:
     """Draw up to `limit` images, evenly through the dataset.
 
     Args:
-        categories: of the JSON.
+        content: of a panoptic JSON that says the truth.
+        paths: of images, PNGs and JSON.
+
+    Returns:
+        The sheet, None where it is empty; and a sentence on each image that cannot be read.
     """
-    metadata = metadata_of(categories, panoptic_json)
+    metadata = metadata_of(content["categories"], paths[2])
     things, stuff = (metadata[f"{kind}_dataset_id_to_contiguous_id"] for kind in ("thing", "stuff"))
-    dicts = load_panoptic_json(image_root, panoptic_root, panoptic_json, things, stuff)
-    metadata = Metadata(name=panoptic_json, **metadata)
-    pairs = [_pair(dicts[n], metadata) for n in evenly(len(dicts), limit)]
+    dicts = dicts_of(content, paths, things, stuff)
+    metadata = Metadata(name=paths[2], **metadata)
+    pairs, unread = [], []
+    for number in evenly(len(dicts), limit):
+        try:
+            pairs.append(_pair(dicts[number], metadata))
+        except UserError as error:
+            unread.append(str(error))
+    return _sheet(pairs) if pairs else None, unread
+
+
+def _sheet(pairs: list[Image.Image]) -> Image.Image:
     width, height = max(p.width for p in pairs), max(p.height for p in pairs)
     rows = -(-len(pairs) // _COLUMNS)
     sheet = Image.new("RGB", (width * min(_COLUMNS, len(pairs)), height * rows), "white")
@@ -40,7 +54,8 @@ def draw_dataset(
 
 
 def _pair(dataset_dict: dict, metadata: Metadata) -> Image.Image:
-    image = read_image(dataset_dict["file_name"])
+    where = f"(image {dataset_dict['image_id']})"
+    image = read_image(dataset_dict["file_name"], where=where)
     segment_map = torch.from_numpy(read_segment_map(dataset_dict).astype(np.int32))
     infos = [{**s, "id": t} for t, s in enumerate(dataset_dict["segments_info"], 1)]
     drawn = draw_panoptic(image, segment_map, infos, metadata)

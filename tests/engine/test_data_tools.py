@@ -124,6 +124,20 @@ def test_what_was_read_is_counted_and_drawn(run, labelled):
     assert sheet.size[0] == 2 * 2 * 480 and len(sheet.getcolors(2**24)) > 100
 
 
+def test_images_that_cannot_be_read_are_not_drawn(run, labelled):
+    (labelled / "images/0.bmp").unlink()
+    Image.fromarray(np.zeros((6, 9), np.float32)).save(labelled / "images/0.tif")
+    (labelled / "labels/4.png").unlink()
+    code, text = prepare(run, labelled, "--skip-bad")
+    assert code is None and "Wrote 9 images" in text
+    (left_out,) = (line for line in text.splitlines() if line.startswith("left out: "))
+    assert "labels/4.png (image 5, 4.bmp) does not exist" in left_out
+    (warning,) = (line for line in text.splitlines() if line.startswith("warning: "))
+    assert "images/0.tif (image 1) has 32 bits a channel" in warning
+    assert (labelled / "out/panoptic_train.jpg").is_file()
+    assert "Now check it:" in text
+
+
 def test_a_name_that_is_given_twice_is_refused(run, labelled):
     prepare(run, labelled)
     code, _ = run(

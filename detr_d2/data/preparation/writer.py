@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from ...errors import UserError
 from ..doubts import doubts, unused_classes
@@ -18,18 +19,30 @@ from .annotation import Annotation, BadAnnotation
 from .source import Picture, Source
 
 
+class Written(NamedTuple):
+    """
+    Attributes:
+        content: of the JSON.
+        remarks: what was left out, in words, with how often.
+        doubts: sentences on what is allowed and seldom meant.
+        images_left_out: a sentence on each image that could not be converted.
+    """
+
+    content: dict
+    remarks: Counter
+    doubts: list[str]
+    images_left_out: list[str]
+
+
 def write_panoptic(
     source: Source, output: Path, name: str, workers: int, skip_bad: bool = False
-) -> tuple[Counter, list[str]]:
+) -> Written:
     """Annotate all images and write them; nothing appears before all of it is complete.
 
     The files are the same, byte for byte, whatever the number of workers.
 
     Args:
-        skip_bad: leave out the annotations that cannot be converted.
-
-    Returns:
-        What was left out, in words, with how often; and sentences on what is doubtful.
+        skip_bad: leave out the annotations and the images that cannot be converted.
 
     Raises:
         UserError: where the dataset exists already, or a file cannot be converted.
@@ -41,23 +54,42 @@ def write_panoptic(
     with folder_written_beside(folder) as unfinished:
         _make_folder(unfinished)
         png_names = unique_png_names([picture.file_name for picture in source.pictures])
-        written = parallel_map(
-            partial(_write_one, source=_without_pictures(source), folder=unfinished),
+        results = parallel_map(
+            partial(_tried, source=_without_pictures(source), folder=unfinished),
             list(zip(source.pictures, png_names)),
             workers,
             f"Converting {name}",
         )
-        images, annotations, remarks, bad = zip(*written)
-        bad = (*source.bad, *chain(*bad))
-        if bad and not skip_bad:
+        written = [result for result in results if not isinstance(result, UserError)]
+        errors = [result for result in results if isinstance(result, UserError)]
+        bad = [*source.bad, *chain.from_iterable(one.bad for one in written)]
+        _check_bad(bad, errors, skip_bad)
+        if not written:
             raise UserError(
-                f"{listing(bad)}: these annotations cannot be converted. "
-                "--skip-bad leaves them out."
+                f"{listing([('images', str(e)) for e in errors])}, and no other is left."
             )
-    content = {"images": images, "annotations": annotations, "categories": source.categories}
+    content = {
+        "images": [one.image for one in written],
+        "annotations": [one.annotation for one in written],
+        "categories": source.categories,
+    }
     write_json(json_file, content)
-    left_out = Counter(f"annotations {kind}: left out" for kind, _ in bad)
-    return sum(remarks, left_out), _doubts(source.categories, list(annotations))
+    remarks = Counter(f"annotations {kind}: left out" for kind, _ in bad)
+    for one in written:
+        remarks.update(one.remarks)
+    doubts = _doubts(source.categories, content["annotations"])
+    return Written(content, remarks, doubts, [str(error) for error in errors])
+
+
+def _check_bad(bad: list[BadAnnotation], errors: list[UserError], skip_bad: bool) -> None:
+    """A `UserError` of all that cannot be converted, unless it may be left out."""
+    if skip_bad or not (bad or errors):
+        return
+    if len(errors) == 1 and not bad:
+        raise UserError(f"{errors[0]} --skip-bad leaves the image out.")
+    wrong = [*bad, *(("images", str(error)) for error in errors)]
+    what = "these" if errors else "these annotations"
+    raise UserError(f"{listing(wrong)}: {what} cannot be converted. --skip-bad leaves them out.")
 
 
 def _doubts(categories: list[dict], annotations: list[dict]) -> list[str]:
@@ -123,10 +155,24 @@ def _without_pictures(source: Source) -> Source:
     return replace(source, pictures=[], bad=())
 
 
-def _write_one(
-    item: tuple[Picture, str], *, source: Source, folder: Path
-) -> tuple[dict, dict, Counter, tuple[BadAnnotation, ...]]:
-    picture, png_name = item
+class _One(NamedTuple):
+    """What is written of one image."""
+
+    image: dict
+    annotation: dict
+    remarks: Counter
+    bad: tuple[BadAnnotation, ...]
+
+
+def _tried(item: tuple[Picture, str], *, source: Source, folder: Path) -> _One | UserError:
+    """As `_write_one`; the error is given and not raised."""
+    try:
+        return _write_one(*item, source, folder)
+    except UserError as error:
+        return error
+
+
+def _write_one(picture: Picture, png_name: str, source: Source, folder: Path) -> _One:
     where = f"image {picture.image_id}"
     image_file = join_inside(source.image_root, picture.file_name, where)
     (height, width), orientation = read_size_and_orientation(image_file, f"({where})")
@@ -150,4 +196,4 @@ def _write_one(
         "file_name": png_name,
         "segments_info": annotation.segments_info,
     }
-    return image, listed, annotation.remarks, annotation.bad
+    return _One(image, listed, annotation.remarks, annotation.bad)

@@ -46,7 +46,7 @@ SKY = [{"category_id": 5, "segmentation": rectangle(x, 0, x + 3, 3)} for x in (0
 
 
 def converted(source, output):
-    _, said = write_panoptic(source, output, "train", workers=1)
+    said = write_panoptic(source, output, "train", workers=1).doubts
     return read_written(output)["a.jpg"], said
 
 

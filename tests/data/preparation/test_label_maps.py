@@ -42,7 +42,7 @@ def convert(tmp_path):
         source = from_label_maps(
             tmp_path / "images", tmp_path / "gt", tmp_path / "categories.json", ending, objects
         )
-        remarks, _ = write_panoptic(source, tmp_path / "out", "train", workers=1)
+        remarks = write_panoptic(source, tmp_path / "out", "train", workers=1).remarks
         return read_written(tmp_path / "out")["aachen/a_leftImg8bit.png"], remarks
 
     return convert
@@ -150,7 +150,7 @@ def test_colours_of_a_labelmap_are_classes(tmp_path, with_categories):
         file.write_text(json.dumps([{"id": 1, "name": "car", "isthing": 1}]))
     kinds = Kinds() if with_categories else Kinds(stuff=("road",))
     source = from_label_maps(categories_file=file, kinds=kinds, **options)
-    remarks, _ = write_panoptic(source, tmp_path / "out", "train", workers=1)
+    remarks = write_panoptic(source, tmp_path / "out", "train", workers=1).remarks
     found = read_written(tmp_path / "out")["a.jpg"]
     cars = [(1, 0, pixels([[1]])), (1, 0, frozenset({(0, 1)})), (1, 0, frozenset({(0, 3), (1, 3)}))]
     road = [] if with_categories else [(2, 0, frozenset({(1, 0), (1, 1)}))]
@@ -161,7 +161,7 @@ def test_colours_of_a_labelmap_are_classes(tmp_path, with_categories):
 def test_colours_of_no_class_are_void_and_named(tmp_path):
     options = coloured(tmp_path, [[1, 1, 0, 3], [1, 1, 0, 3]], [[1, 1, 0, 3], [1, 1, 0, 3]])
     source = from_label_maps(categories_file=None, **options)
-    remarks, _ = write_panoptic(source, tmp_path / "out", "train", workers=1)
+    remarks = write_panoptic(source, tmp_path / "out", "train", workers=1).remarks
     assert remarks == {"images have the colour 1, 2, 3, of no category: VOID": 1}
 
 
@@ -182,6 +182,14 @@ def test_bad_labelmaps_are_named(tmp_path, line, sentence):
     file.write_text(json.dumps([{"id": 1, "name": "car", "isthing": 1}]))
     with pytest.raises(UserError, match=sentence):
         from_label_maps(categories_file=file, **options)
+
+
+@pytest.mark.parametrize("content", [b"\x89PNG\r\n\xff", "Straße:1,2,3::".encode("utf-16")])
+def test_a_labelmap_that_is_no_text_is_named(tmp_path, content):
+    options = coloured(tmp_path, [[0] * 4] * 2, [[0] * 4] * 2)
+    options["labelmap"].write_bytes(content)
+    with pytest.raises(UserError, match=r"labelmap\.txt cannot be read as CVAT's labelmap\.txt"):
+        from_label_maps(categories_file=None, **options)
 
 
 def test_colours_without_a_labelmap_are_named(tmp_path):

@@ -27,7 +27,7 @@ def convert(tmp_path):
         for name, content in masks.items():
             save(tmp_path / "masks" / name, content)
         source = from_mask_folders(tmp_path / "images", tmp_path / "masks", **options)
-        remarks, _ = write_panoptic(source, tmp_path / "out", "train", workers=1)
+        remarks = write_panoptic(source, tmp_path / "out", "train", workers=1).remarks
         content = json.loads((tmp_path / "out/panoptic_train.json").read_text())
         names = {c["id"]: c["name"] for c in content["categories"]}
         found = read_written(tmp_path / "out")["x/a.bmp"]

@@ -55,6 +55,44 @@ def test_nothing_is_left_of_what_fails(source, tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def break_two(folder):
+    save_noise(folder / "labels/1/005.png", 50, 50)
+    (folder / "labels/0/003.png").unlink()
+
+
+def test_all_images_that_cannot_be_converted_are_told_at_once(source, tmp_path):
+    break_two(tmp_path)
+    with pytest.raises(UserError) as error:
+        write_panoptic(source, tmp_path / "out", "train", 1)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 3
+    assert "0/003.png (image 4, 0/003.jpg) does not exist" in lines[0]
+    assert "1/005.png (image 16, 1/005.jpg) is in mode RGB" in lines[1]
+    assert lines[2] == "2 images: these cannot be converted. --skip-bad leaves them out."
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_images_that_cannot_be_converted_may_be_left_out(source, tmp_path, workers):
+    write_panoptic(source, tmp_path / "whole", "train", 1)
+    whole = read_written(tmp_path / "whole")
+    break_two(tmp_path)
+    written = write_panoptic(source, tmp_path / "out", "train", workers, skip_bad=True)
+    found = read_written(tmp_path / "out")
+    assert whole.keys() - found.keys() == {"0/003.jpg", "1/005.jpg"}
+    assert all(whole[name] == segments for name, segments in found.items())
+    assert len(list((tmp_path / "out").rglob("*.png"))) == 18
+    first, second = written.images_left_out
+    assert "0/003.png" in first and "1/005.png" in second
+
+
+def test_leaving_out_leaves_an_image(source, tmp_path):
+    break_two(tmp_path)
+    with pytest.raises(UserError, match="2 images, and no other is left"):
+        few = source.only(["0/003.jpg", "1/005.jpg"])
+        write_panoptic(few, tmp_path / "out", "train", 1, skip_bad=True)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_what_is_there_is_not_overwritten(source, tmp_path):
     write_panoptic(source, tmp_path / "out", "train", 1)
     before = all_bytes(tmp_path / "out")
