@@ -50,13 +50,46 @@ CONVERTED = {
         "instances --image-root images/default --instances-json annotations/instances_default.json",
         "warning: All objects are crowd",
     ),
+    "datumaro_panoptic_all_stuff": (
+        "panoptic --image-root images/default --panoptic-root annotations/panoptic_default "
+        "--panoptic-json annotations/panoptic_default.json",
+        "3 times a class of stuff has several segments in an image: united.\nwarning: No class",
+    ),
+    "file_name_case": (
+        "panoptic --image-root images --panoptic-root panoptic --panoptic-json panoptic.json",
+        "found under other names, such as 000000.JPG for 000000.jpg",
+    ),
+    "polygons_with_stuff_classes": (
+        f"{INSTANCES} instances.json",
+        "  11  stripes   stuff",
+    ),
+    "roboflow_root_same_name": (
+        "instances --image-root train --instances-json train/_annotations.coco.json",
+        "No object is a circle (id 0): left out.",
+    ),
+    "train_12bit_in_16bit_png": (
+        "panoptic --image-root images --panoptic-root panoptic --panoptic-json panoptic.json",
+        "Wrote 6 images, 8 classes",
+    ),
 }
 REFUSED = {
     "cvat_mixed_rectangles": (
         "instances --image-root images/default --instances-json annotations/instances_default.json",
         "4 without a mask: these annotations cannot be converted. --skip-bad leaves them out.",
     ),
-    "boxes_only_no_key": (f"{INSTANCES} instances.json", "without segmentation"),
+    "boxes_only_no_key": (
+        f"{INSTANCES} instances.json",
+        "not one of its 13 annotations has a segmentation, and a box says nothing of its pixels",
+    ),
+    "label_studio_rectangles": (
+        "instances --image-root . --instances-json result.json --skip-bad",
+        "export polygons or masks",
+    ),
+    "segmentation_null_lbl": (f"{INSTANCES} instances.json", "export polygons or masks"),
+    "panoptic_grey16_png": (
+        "panoptic --image-root images --panoptic-root panoptic --panoptic-json panoptic.json",
+        "--ids value",
+    ),
     "polygons_of_resized_images": (f"{INSTANCES} instances.json", "and its annotations are for"),
     "panoptic_grey_png": (
         "panoptic --image-root images --panoptic-root panoptic --panoptic-json panoptic.json",

@@ -1,5 +1,6 @@
 """The file that an annotation tool meant: with \\ for /, from another machine, in another case."""
 
+import re
 from collections import defaultdict
 from dataclasses import replace
 from functools import cached_property
@@ -8,6 +9,10 @@ from pathlib import Path, PurePosixPath
 from ...errors import UserError
 from ..images import find_image_files
 from .source import Picture
+
+# createPanopticImgs.py of Cityscapes names aachen_1_gtFine_leftImg8bit.png, and the image is
+# aachen/aachen_1_leftImg8bit.png.
+_CITYSCAPES = re.compile(r"_gt(fine|coarse)(?=_leftimg8bit\.png$)")
 
 
 def found_pictures(
@@ -64,7 +69,8 @@ class _Files:
             matches = self._by_path.get("/".join(parts[first:]), [])
             if len(matches) == 1:
                 return matches[0]
-        matches = self._by_name.get(parts[-1], []) if parts else []
+        last = parts[-1] if parts else ""
+        matches = self._by_name.get(last) or self._by_name.get(_CITYSCAPES.sub("", last), [])
         return matches[0] if len(matches) == 1 else name
 
     @cached_property

@@ -68,6 +68,7 @@ def from_content(
     for key in ("images", "annotations", "categories"):
         if not is_list_of_dicts(content, key):
             raise UserError(f"{instances_json} has no list {key}: give a COCO instances JSON.")
+    _check_masks(content["annotations"], instances_json)
     categories, notes = leave_out_roots(content["categories"], content["annotations"])
     things = [{**c, "isthing": c.get("isthing", 1)} for c in categories]
     raise_first(category_problems(things, str(instances_json)))
@@ -98,6 +99,15 @@ def from_content(
         (*notes, *names),
         (*bad, *more),
     )
+
+
+def _check_masks(annotations: list[dict], path: Path) -> None:
+    """A `UserError` where there are boxes alone, as rectangles of Label Studio and CVAT are."""
+    if annotations and not any(a.get("segmentation") for a in annotations):
+        raise UserError(
+            f"{path}: not one of its {len(annotations)} annotations has a segmentation, and a box "
+            "says nothing of its pixels: export polygons or masks."
+        )
 
 
 def _check_stuff(things: list[dict], stuff: list[dict], path: Path | None) -> None:

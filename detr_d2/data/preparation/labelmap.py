@@ -14,7 +14,7 @@ def read_labelmap(path: Path) -> dict[str, int]:
     A line is `name:red,green,blue:parts:actions`; those that begin with # are comments.
     """
     colours: dict[str, int] = {}
-    for line in read_list(path):
+    for line in read_list(path, "CVAT's labelmap.txt"):
         if line.startswith("#"):
             continue
         name, _, rest = line.partition(":")

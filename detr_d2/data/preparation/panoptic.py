@@ -141,6 +141,9 @@ def _annotate(
         for group in filter(None, groups):
             crowd = 0 if ignore_crowd else max(infos[t - 1].get("iscrowd", 0) for t in group)
             canvas.add(np.isin(numbers, group), Segment(class_, crowd))
+        repeated = len(members) - len({infos[t - 1]["category_id"] for t in members})
+        if class_ in stuff and repeated:
+            canvas.remarks["times a class of stuff has several segments in an image: united"] += 1
     return canvas.finish()
 
 

@@ -99,10 +99,10 @@ def listed_size_of(image: dict) -> tuple[int, int] | None:
     return None
 
 
-def read_list(path: Path) -> list[str]:
-    """The lines of a text file that are not empty."""
+def read_list(path: Path, what: str = "a list of images") -> list[str]:
+    """The lines of a text file, which is `what`, that are not empty."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as a list of images: {error}.") from error
+        raise UserError(f"{path} cannot be read as {what}: {error}.") from error
     return [line.strip() for line in lines if line.strip()]

@@ -10,12 +10,13 @@ from detr_d2.data.preparation import from_instances, write_panoptic
 from detr_d2.errors import UserError
 
 SQUARE = [1, 2, 5, 2, 5, 4, 1, 4]
+CITY = "bonn/bonn_1_leftImg8bit.png"
 BLOCK = frozenset((y, x) for y in (2, 3) for x in (1, 2, 3, 4))
 
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    for name in ("a.jpg", "sub/b.jpg", "sub/c.JPG", "one/d.jpg", "two/d.jpg"):
+    for name in ("a.jpg", "sub/b.jpg", "sub/c.JPG", "one/d.jpg", "two/d.jpg", CITY):
         save_noise(tmp_path / "images" / name, 6, 8)
     return tmp_path
 
@@ -39,7 +40,7 @@ def convert(folder: Path, content: dict, encoding="utf-8", **options) -> tuple[d
     path = folder / "instances.json"
     path.write_text(json.dumps(content, ensure_ascii=False), encoding=encoding)
     source = from_instances(folder / "images", path)
-    remarks, _ = write_panoptic(source, folder / "out", "train", workers=1, **options)
+    remarks = write_panoptic(source, folder / "out", "train", workers=1, **options).remarks
     return read_written(folder / "out"), [*source.notes, *remarks.elements()]
 
 
@@ -86,6 +87,7 @@ def test_a_byte_order_mark_is_no_content(folder):
         ("../../media/b.jpg", "sub/b.jpg"),
         ("https://example.com/sub/b.jpg", "sub/b.jpg"),
         ("/elsewhere/two/d.jpg", "two/d.jpg"),
+        ("bonn_1_gtFine_leftImg8bit.png", CITY),  # Cityscapes's own script
     ],
 )
 def test_the_file_that_was_meant_is_found_and_said(folder, listed, found):

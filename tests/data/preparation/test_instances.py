@@ -151,8 +151,15 @@ def test_an_image_without_instances_is_void(convert):
     ],
 )
 def test_bad_annotations_are_named(convert, change, sentence):
+    good = {"category_id": 3, "segmentation": rectangle(0, 0, 2, 2)}
     with pytest.raises(UserError, match=sentence):
-        convert({"category_id": 3, "segmentation": rectangle(0, 0, 2, 2), **change})
+        convert({**good, **change}, good)
+
+
+@pytest.mark.parametrize("box", [{}, {"segmentation": None}, {"segmentation": []}])
+def test_boxes_alone_are_no_masks(convert, box):
+    with pytest.raises(UserError, match="not one of its 2 annotations has a segmentation"):
+        convert({"category_id": 3, "bbox": [0, 0, 2, 2], **box}, {"category_id": 5, **box})
 
 
 def test_bad_lists_are_named(convert, tmp_path):

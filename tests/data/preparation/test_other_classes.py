@@ -36,7 +36,8 @@ def convert(tmp_path):
         }
         (tmp_path / "a.json").write_text(json.dumps(content))
         paths = (tmp_path / "images", tmp_path / "png", tmp_path / "a.json")
-        write_panoptic(from_panoptic(*paths, Classes(**classes)), tmp_path / "out", "train", 1)
+        source = from_panoptic(*paths, Classes(**classes))
+        convert.remarks = write_panoptic(source, tmp_path / "out", "train", 1).remarks
         content = json.loads((tmp_path / "out/panoptic_train.json").read_text())
         names = {c["id"]: c["name"] for c in content["categories"]}
         return read_written(tmp_path / "out")["a.jpg"], names
@@ -52,7 +53,7 @@ def test_without_changes_every_segment_keeps_its_pixels(convert):
 
 def test_merged_stuff_becomes_one_segment_and_merged_things_stay_apart(convert):
     found, names = convert(merge={"far": ("tree", "sky"), "vehicle": ("car", "bus")})
-    assert names == {1: "far", 3: "vehicle"}
+    assert names == {1: "far", 3: "vehicle"} and not convert.remarks
     assert set(found) == {
         (1, 0, pixels(5, 6)),
         (3, 0, pixels(300)),
@@ -77,6 +78,9 @@ def test_stuff_in_several_segments_is_united(convert):
     classes = {**CLASS_OF, 6: 1}
     found, _ = convert([{"id": i, "category_id": c, "iscrowd": 0} for i, c in classes.items()])
     assert (1, 0, pixels(5, 6)) in found
+    assert [*convert.remarks.elements()] == [
+        "times a class of stuff has several segments in an image: united"
+    ]
 
 
 @pytest.mark.parametrize(
