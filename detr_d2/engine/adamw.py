@@ -8,6 +8,9 @@ class ClippedAdamW(torch.optim.AdamW):
     """AdamW whose step scales the gradient of all parameters together to a greatest norm.
 
     Clipping belongs to the step: under mixed precision, that is when gradients are unscaled.
+
+    Attributes:
+        gradient_norm: scalar tensor, of the last step, before it was clipped.
     """
 
     def __init__(self, params, *, max_norm: float, norm_type: float = 2.0, **adamw):
@@ -31,4 +34,5 @@ class ClippedAdamW(torch.optim.AdamW):
     def clip(self) -> None:
         """Scales all gradients."""
         parameters = [p for group in self.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(parameters, self.max_norm, self.norm_type)
+        norm = nn.utils.clip_grad_norm_(parameters, self.max_norm, self.norm_type)
+        self.gradient_norm = norm.detach()

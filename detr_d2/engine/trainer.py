@@ -41,6 +41,7 @@ from .preemption import EndWhenAsked
 from .processes import distributed
 from .sample_pictures import SamplePictures
 from .training_step import TrainingStep
+from .watching import WatchTraining
 
 logger = logging.getLogger(__name__)
 
@@ -163,9 +164,12 @@ class Trainer(DefaultTrainer):
         built.insert(evaluation, EndWhenAsked(self.checkpointer))
         if comm.is_main_process():
             solver = self.cfg.SOLVER
-            keeping = (self.checkpointer, solver.CHECKPOINT_KEEP, solver.CHECKPOINT_PERIOD)
-            # Behind the evaluation, before the writers.
-            built.insert(evaluation + 2, KeepCheckpoints(*keeping))
+            watching = WatchTraining(self.optimizer, solver.IMS_PER_BATCH)
+            keeping = KeepCheckpoints(
+                self.checkpointer, solver.CHECKPOINT_KEEP, solver.CHECKPOINT_PERIOD
+            )
+            # Both before the writers; what is kept is known behind the evaluation.
+            built[evaluation + 2 : evaluation + 2] = [watching, keeping]
         if decay := self.cfg.SOLVER.AVERAGE_DECAY:
             averaging = AverageWeights(getattr(self.model, "module", self.model), decay)
             self.checkpointer.saved_model = averaging.model

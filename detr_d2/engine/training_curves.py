@@ -27,6 +27,11 @@ _PANELS = [
     ("dice loss", {"loss_dice": "-"}, True),
     ("matched queries of a wrong class, %", {"class_error": "-"}, False),
     ("learning rate", {"lr": "-"}, False),
+    ("norm of the gradient", {"gradient_norm": "-"}, True),
+    ("share of clipped steps", {"clipped": "-"}, False),
+    ("images a second", {"images_per_second": "-"}, False),
+    ("seconds of an iteration spent waiting for images", {"data_time": "-"}, False),
+    ("memory, MiB", {"memory_mb": "-"}, False),
     (
         "PQ (dashed: things, dotted: stuff)",
         {"panoptic_seg/PQ": "-", "panoptic_seg/PQ_th": "--", "panoptic_seg/PQ_st": ":"},
