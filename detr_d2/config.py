@@ -195,6 +195,9 @@ def _add_solver(cfg: CfgNode) -> None:
     cfg.SOLVER.OPTIMIZER = "AdamW"
     # The backbone's learning rate is BASE_LR times this. [official: 1e-5 against 1e-4]
     cfg.SOLVER.BACKBONE_MULTIPLIER = 0.1
+    # The images of a step, of each process, go through the model in as many parts, for want of
+    # memory. DETR's losses and gradients stay those of all images together.
+    cfg.SOLVER.PARTS = 1
     # Numbered checkpoints that stay, the last ones; 0 keeps all. model_best.pth stays beside them.
     cfg.SOLVER.CHECKPOINT_KEEP = 0
     # Of the averaged weights that are evaluated and saved, as 0.999: about the last 1,000 steps

@@ -67,6 +67,7 @@ class Trainer(DefaultTrainer):
             loader,
             optimizer,
             output_dir=cfg.OUTPUT_DIR,
+            parts=_parts(cfg),
             not_finite_in_a_row=cfg.SOLVER.NOT_FINITE_IN_A_ROW,
             device=cfg.MODEL.DEVICE,
             precision=cfg.SOLVER.AMP.PRECISION if cfg.SOLVER.AMP.ENABLED else None,
@@ -239,6 +240,16 @@ class Trainer(DefaultTrainer):
 
 def _kinds(groups: list[dict]) -> list[tuple]:
     return [(len(group["params"]), group.get("matrices")) for group in groups]
+
+
+def _parts(cfg) -> int:
+    images = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
+    if cfg.SOLVER.PARTS < 1 or images % cfg.SOLVER.PARTS:
+        raise UserError(
+            f"SOLVER.PARTS is {cfg.SOLVER.PARTS}, in which the {images} images of a step on one "
+            "process cannot be divided: set a divisor."
+        )
+    return cfg.SOLVER.PARTS
 
 
 def _new_order(cfg) -> Order:

@@ -13,6 +13,7 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..modeling.counts import PartCounts
 
 PRECISIONS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -35,6 +36,7 @@ class TrainingStep(SimpleTrainer):
         optimizer,
         *,
         output_dir: str,
+        parts: int = 1,
         not_finite_in_a_row: int = 0,
         device: str = "cpu",
         precision: str | None = None,
@@ -42,6 +44,7 @@ class TrainingStep(SimpleTrainer):
         """
         Args:
             output_dir: where a batch whose loss is no number is kept.
+            parts: in which the images of a step go through the model, one after the other.
             not_finite_in_a_row: such batches that are passed over; one more ends the training.
             device: of the model, as in MODEL.DEVICE.
             precision: "float16" or "bfloat16"; None is float32.
@@ -57,6 +60,7 @@ class TrainingStep(SimpleTrainer):
                 "False."
             )
         super().__init__(model, data_loader, optimizer)
+        self.parts = parts
         self.output_dir, self.not_finite_in_a_row = Path(output_dir), not_finite_in_a_row
         self._not_finite = 0  # in a row, until now
         self._precision = (
@@ -68,19 +72,51 @@ class TrainingStep(SimpleTrainer):
         start = time.perf_counter()
         batch = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
-        with self._precision:
-            losses = self.model(batch)
-        total = sum(losses.values())
-        if not _finite_on_all(total):
+        if self.parts == 1:
+            losses = self._losses(batch)
+            total = sum(losses.values())
+            finite = _finite_on_all(total)
+            if finite:
+                self.optimizer.zero_grad()
+                self.grad_scaler.scale(total).backward()
+        else:
+            losses, finite = self._accumulated(batch)
+        if not finite:
             self._pass_over(batch, losses)
             return
         self._not_finite = 0
-        self.optimizer.zero_grad()
-        self.grad_scaler.scale(total).backward()
         self.after_backward()
         self._write_metrics(losses, data_time)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
+
+    def _losses(self, batch: list[dict]) -> dict[str, Tensor]:
+        with self._precision:
+            return self.model(batch)
+
+    def _accumulated(self, batch: list[dict]) -> tuple[dict[str, Tensor], bool]:
+        """Gradients of the losses that all images would have together, part by part.
+
+        Returns:
+            The losses, without gradients, and whether all of them are finite, on all processes.
+        """
+        size = len(batch) // self.parts
+        batches = [batch[first : first + size] for first in range(0, len(batch), size)]
+        counts = PartCounts(self.parts)
+        with torch.no_grad():
+            for part in batches:
+                with counts.of_a_part(known=False):
+                    self._losses(part)
+        self.optimizer.zero_grad()
+        means: dict[str, Tensor] = {}
+        for number, part in enumerate(batches, 1):
+            # Gradients travel between processes once, with the last part.
+            wait = number < self.parts and comm.get_world_size() > 1
+            with self.model.no_sync() if wait else nullcontext(), counts.of_a_part(known=True):
+                losses = {name: x / self.parts for name, x in self._losses(part).items()}
+                self.grad_scaler.scale(sum(losses.values())).backward()
+            means = {name: x.detach() + means.get(name, 0) for name, x in losses.items()}
+        return means, _finite_on_all(sum(means.values()))
 
     def _pass_over(self, batch: list[dict], losses: dict[str, Tensor]) -> None:
         self._not_finite += 1

@@ -5,12 +5,12 @@ from itertools import islice
 
 import torch
 import torch.nn.functional as F
-from detectron2.utils import comm
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import UserError
 from .boxes import generalized_iou
+from .counts import are_shared, mean_over_parts
 from .matcher import HungarianMatcher, Matches, Targets
 
 # Where p is not yet near the truth, focal loss is about a tenth of cross-entropy.
@@ -174,7 +174,7 @@ class SetCriterion(nn.Module):
             target_boxes: (P, 4).
         """
         layers = len(logits)
-        number = mean_over_processes(logits.new_full((), len(labels)))
+        number = mean_over_parts(logits.new_full((), len(labels)))
         labels, target_boxes = labels.repeat(layers), target_boxes.repeat(layers, 1)
         boxes = boxes.flatten(0, 1)
         cross_entropy = F.cross_entropy(logits.flatten(0, 1), labels, reduction="sum")
@@ -281,7 +281,7 @@ class SetCriterion(nn.Module):
 def number_of_targets(
     targets: list[Targets], device: torch.device, but_not: tuple[int, ...] = ()
 ) -> Tensor:
-    """Segments in the batch, averaged over processes: what losses are divided by.
+    """Segments in the batch, averaged over the parts of a step: what losses are divided by.
 
     It stays a tensor (scalar, float32), since reading it would wait for the device.
 
@@ -291,20 +291,11 @@ def number_of_targets(
     labels = torch.cat([t.labels for t in targets])
     others = torch.tensor(but_not, dtype=labels.dtype, device=labels.device)
     number = (~torch.isin(labels, others)).sum()
-    return mean_over_processes(number.to(device, torch.float32))
-
-
-def mean_over_processes(number: Tensor) -> Tensor:
-    """Of a scalar, whose sum is at least 1: what losses are divided by, so that the mean of what
-    two processes have is what one would have."""
-    world_size = comm.get_world_size()
-    if world_size > 1:
-        torch.distributed.all_reduce(number)
-    return number.clamp(min=1) / world_size
+    return mean_over_parts(number.to(device, torch.float32))
 
 
 def mean_cross_entropy(logits: Tensor, classes: Tensor, weights: Tensor | None = None) -> Tensor:
-    """The weighted mean over the queries of all images, and of all processes as well.
+    """The weighted mean over the queries of all images of a step.
 
     Args:
         logits: (B, N, C + 1).
@@ -312,10 +303,10 @@ def mean_cross_entropy(logits: Tensor, classes: Tensor, weights: Tensor | None =
         weights: (C + 1,); None is 1 each.
     """
     mean = F.cross_entropy(logits.flatten(0, 1), classes.flatten(), weights)
-    if comm.get_world_size() == 1:
+    if not are_shared():
         return mean
     number = mean.new_tensor(classes.numel()) if weights is None else weights[classes].sum()
-    return mean * number / mean_over_processes(number.clone())
+    return mean * number / mean_over_parts(number)
 
 
 def target_masks(

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from .boxes import pixels_xyxy
-from .criterion import mean_over_processes
+from .counts import mean_over_parts
 from .dense_head import Cells
 from .matcher import Targets
 from .pyramid import Levels
@@ -86,7 +86,7 @@ def dense_losses(
     boxes = torch.cat([t.boxes for t in targets])[assignment.targets]
     wanted = torch.zeros_like(cells.logits)
     wanted[assignment.images, assignment.cells, number_of_thing[labels]] = 1
-    positives = mean_over_processes(cells.logits.new_full((), len(labels)))
+    positives = mean_over_parts(cells.logits.new_full((), len(labels)))
     focal = sigmoid_focal_loss(cells.logits, wanted, alpha=_ALPHA, gamma=_GAMMA)
     found = cells.boxes[assignment.images, assignment.cells]
     boxes = pixels_xyxy(boxes.to(found.dtype), sizes[assignment.images])

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .criterion import mean_over_processes
+from .counts import mean_over_parts
 from .matcher import Targets
 from .precision import at_least_float32
 from .pyramid import FINEST, normalised_conv
@@ -92,7 +92,7 @@ def cross_entropy_of_shares(log_probability: Tensor, shares: Tensor) -> Tensor:
         log_probability: (B, h, w, C).
         shares: (B, h, w, C), pixels of each class.
     """
-    return -(shares * log_probability).sum() / mean_over_processes(shares.sum())
+    return -(shares * log_probability).sum() / mean_over_parts(shares.sum())
 
 
 def dice_of_shares(log_probability: Tensor, shares: Tensor) -> Tensor:
@@ -113,4 +113,4 @@ def dice_of_shares(log_probability: Tensor, shares: Tensor) -> Tensor:
     both, of_truth = (p * shares).sum((1, 2)), shares.sum((1, 2))
     dice = 1 - (2 * both + 1) / ((p * pixels).sum((1, 2)) + of_truth + 1)
     there = of_truth > 0
-    return (dice * there).sum() / mean_over_processes(there.sum())
+    return (dice * there).sum() / mean_over_parts(there.sum())

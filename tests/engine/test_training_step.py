@@ -76,6 +76,17 @@ def test_whatever_is_no_number_is_found(trainer, part):
         weights_after_steps(trainer, [0])
 
 
+def test_the_images_of_a_step_are_divided_by_a_divisor(trainer, tmp_path):
+    cfg = trainer.cfg.clone()
+    cfg.defrost()
+    cfg.SOLVER.PARTS = 2
+    weights_after_steps(Trainer(cfg), [0])
+    for parts in (0, 3):
+        cfg.SOLVER.PARTS = parts
+        with pytest.raises(UserError, match="2 images of a step"):
+            Trainer(cfg)
+
+
 class Plain(torch.nn.Module):
     def __init__(self):
         super().__init__()

@@ -8,6 +8,8 @@ from detectron2.utils.events import EventStorage
 from torch.nn.parallel import DistributedDataParallel
 from two_processes import on_two_processes
 
+from detr_d2.engine.training_step import TrainingStep
+from detr_d2.modeling.counts import are_shared
 from detr_d2.modeling.criterion import number_of_targets
 from detr_d2.modeling.matcher import Targets
 
@@ -123,3 +125,44 @@ def test_two_processes_are_one(build_model, draw_input, tmp_path, segments):
         for name, gradient in wanted.items():
             for found in (of_first[name], of_second[name]):
                 torch.testing.assert_close(found, gradient, rtol=1e-6, atol=1e-9, msg=name)
+
+
+def gradients_of_parts(model, batch, parts: int, folder) -> dict[str, torch.Tensor]:
+    """As `all_gradients`, of a step that takes the images in parts."""
+    losses = []
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    step = TrainingStep(model, [batch], optimizer, output_dir=str(folder), parts=parts)
+    step._write_metrics = lambda found, _: losses.append(found)
+    with without_chance(), EventStorage():
+        step.iter = 0
+        step.run_step()
+    found = {n.removeprefix("module."): p.grad.clone() for n, p in model.named_parameters()}
+    (of_step,) = losses
+    return {"losses": torch.stack([of_step[name].detach() for name in sorted(of_step)]), **found}
+
+
+def parts_of_half(rank: int, model, images, folder) -> None:
+    half = len(images) // 2
+    mine = images[:half] if rank == 0 else images[half:]
+    model = DistributedDataParallel(model, broadcast_buffers=False)
+    found = gradients_of_parts(model, mine, 2, folder)
+    torch.distributed.all_reduce(found["losses"])
+    found["losses"] /= 2
+    torch.save(found, folder / f"{rank}.pth")
+
+
+@pytest.mark.parametrize("parts", [(), PARTS])
+def test_parts_of_a_step_are_one(build_model, draw_input, tmp_path, parts):
+    """On one process, and on two, whose images go through the model one by one."""
+    exact = ("MODEL.RESNETS.NORM", "FrozenBN", "MODEL.DETR.DROPOUT", 0.0)
+    model = build_model("PanopticDETR", *exact, *parts).double().train()
+    images = [draw_input(64, 48, segments=n) for n in (3, 0, 1, 5)]
+    wanted = gradients_of_parts(model, images, 1, tmp_path)
+    on_two_processes(parts_of_half, model, images, tmp_path)
+    found = [torch.load(tmp_path / f"{rank}.pth") for rank in range(2)]
+    found += [gradients_of_parts(model, images, count, tmp_path) for count in (2, 4)]
+    for gradients in found:
+        assert gradients.keys() == wanted.keys()
+        for name, gradient in wanted.items():
+            torch.testing.assert_close(gradients[name], gradient, rtol=1e-6, atol=1e-9, msg=name)
+    assert not are_shared()
