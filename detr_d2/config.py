@@ -198,6 +198,9 @@ def _add_solver(cfg: CfgNode) -> None:
     # The images of a step, of each process, go through the model in as many parts, for want of
     # memory. DETR's losses and gradients stay those of all images together.
     cfg.SOLVER.PARTS = 1
+    # Whether the backward pass computes once more what is in the backbone and the encoder: less
+    # memory for more time.
+    cfg.SOLVER.RECOMPUTE = False
     # Numbered checkpoints that stay, the last ones; 0 keeps all. model_best.pth stays beside them.
     cfg.SOLVER.CHECKPOINT_KEEP = 0
     # Of the averaged weights that are evaluated and saved, as 0.999: about the last 1,000 steps

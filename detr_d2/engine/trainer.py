@@ -39,6 +39,7 @@ from .kept_checkpoints import KeepCheckpoints
 from .optimizer import build_optimizer
 from .preemption import EndWhenAsked
 from .processes import distributed
+from .recomputation import recompute_activations
 from .sample_pictures import SamplePictures
 from .training_step import TrainingStep
 from .watching import WatchTraining
@@ -60,6 +61,8 @@ class Trainer(DefaultTrainer):
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
+        if cfg.SOLVER.RECOMPUTE:
+            recompute_activations(model)
         loader = self.build_train_loader(cfg)
         model = distributed(model)
         self._trainer = TrainingStep(
