@@ -14,6 +14,7 @@ from ..engine.tools import run_tool
 COMMANDS = {
     "train": "train a model, and evaluate it",
     "eval": "evaluate a model: PQ and AP",
+    "submit": "submit a training to SLURM, requeued and resumed when it is asked to end",
     "demo": "draw what a model finds in images, a dataset, a video or a camera",
     "explain": "show on a page what happens to an image inside a model",
     "compare": "train, evaluate and measure several models, in one report",

@@ -20,8 +20,9 @@ from ..errors import UserError
 from .broken_images import READING_ERRORS, BrokenImages
 from .images import read_image_size
 
-# What schedulers send some time before they take a machine, often to all of its processes.
-PREEMPTION = (signal.SIGTERM, signal.SIGUSR1)
+# What schedulers send some time before they take a machine, often to all of its processes; the last
+# is submitit's.
+PREEMPTION = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _TRIES = 100  # images, until one is found that a mapper takes
 
 
