@@ -1,9 +1,11 @@
 """Trainings that are submitted, through submitit's executor for this machine."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -94,3 +96,39 @@ class Submits:
     def submit(self, job):
         self.jobs.append(job)
         return self
+
+
+def slurm_runs() -> bool:
+    if shutil.which("sinfo") is None:
+        return False
+    return subprocess.run(["sinfo"], capture_output=True, check=False).returncode == 0
+
+
+def wait_for_line(files, line: str, seconds: int) -> None:
+    """In one of the files, which may not be there yet."""
+    end = time.monotonic() + seconds
+    while not any(line in file.read_text() for file in files()):
+        assert time.monotonic() < end, [file.read_text()[-2000:] for file in files()]
+        time.sleep(1)
+
+
+@pytest.mark.skipif(not slurm_runs(), reason="no SLURM runs here")
+def test_slurm_queues_a_job_again(shapes, tmp_path):
+    """Two processes. SLURM itself waits two minutes before a job that was queued again begins."""
+    folder = tmp_path / "jobs"
+    resources = ("--gpus", "0", "--processes", "2", "--cpus-per-process", "1", "--time", "20")
+    command = ("tools/submit.py", *resources, "--folder", str(folder), "--", "train")
+    assert start(tmp_path / "asked", *command).wait(100) == 0
+
+    def logs():
+        return list(folder.glob("*_log.*"))
+
+    wait_for_line(logs, "Starting training from iteration 0", 120)
+    (job,) = {file.name.split("_")[0] for file in logs()}
+    subprocess.run(["scancel", "--signal=USR2", job], check=True)
+    wait_for_line(logs, "Requeued job", 60)
+    wait_for_line(logs, "Job completed successfully", 300)
+    said = "".join(file.read_text() for file in logs())
+    assert said.count("Starting training from iteration") == 2
+    assert said.count("Starting training from iteration 0") == 1
+    assert (tmp_path / "asked" / "model_final.pth").is_file()
