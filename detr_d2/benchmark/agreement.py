@@ -48,4 +48,5 @@ def gradients_apart(gradients: dict[str, Tensor], other: dict[str, Tensor]) -> f
 
 
 def gradients_of(model: torch.nn.Module) -> dict[str, Tensor]:
+    """Copies by name, of the parameters that have gradients."""
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}

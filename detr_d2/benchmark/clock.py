@@ -9,6 +9,12 @@ from torch import nn
 
 
 class Clock:
+    """Seconds between marks on a device: a processor's clock, or events of a GPU.
+
+    Args:
+        device: "cpu" or "cuda".
+    """
+
     def __init__(self, device: str):
         self.device = device
 

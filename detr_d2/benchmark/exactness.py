@@ -41,6 +41,7 @@ def check_exactness(settings: Settings) -> dict[str, float]:
 
 
 def check_float64(settings: Settings) -> dict[str, float]:
+    """The fast and the plain model in float64, on a processor: see `check_exactness`, float64_*."""
     cfg = detr_cfg(settings, *REDUCED, "MODEL.DEVICE", "cpu", "MODEL.DETR.DROPOUT", 0.0)
     models = [build_detr(Variant(name), cfg).double() for name in ("fast", "reference")]
     scenes = [draw_scene(seed, size, 4, is_thing(cfg)) for seed, size in enumerate(SIZES)]
@@ -119,4 +120,5 @@ def check_shapes(variant: Variant, images: int) -> float:
 
 @torch.no_grad()
 def panoptic_of(model: nn.Module, image: torch.Tensor) -> tuple:
+    """What the model returns for one image (3, H, W): map (H, W), segments_info."""
     return model([{"image": image}])[0]["panoptic_seg"]

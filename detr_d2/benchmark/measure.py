@@ -113,6 +113,7 @@ def repeat(work: Work, cases: dict[Variant, Case], rows: dict[Variant, dict]) ->
 
 
 def add_peaks(work: Work, cases: dict[Variant, Case], rows: dict[Variant, dict]) -> None:
+    """Add `peak_bytes` to the rows: memory of one run, where it can be measured."""
     settings = work.settings
     for variant, case in cases.items():
         if case.model is None:

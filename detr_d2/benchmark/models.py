@@ -127,6 +127,7 @@ def sharpen_masks(model: nn.Module) -> None:
 
 
 def compiled(model: nn.Module) -> nn.Module:
+    """The model, in place, with backbone, transformer and mask head through `torch.compile`."""
     for name in ("backbone", "transformer", "mask_head"):
         if hasattr(model, name):
             getattr(model, name).compile()

@@ -80,6 +80,7 @@ PLAIN = (Variant("reference"), Variant("fast"))  # for what has no precision to 
 
 
 def default_variants(device: str) -> tuple[Variant, ...]:
+    """What is compared on "cpu" or "cuda" unless one says otherwise."""
     names = ["reference", "fast", "fast+bf16", "proposals", "panoptic-fpn"]
     if device == "cuda":
         names = [f"{x}{y}" for x in MODELS for y in ("", "+tf32")]

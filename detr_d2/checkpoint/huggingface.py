@@ -87,6 +87,7 @@ def config_of(
 
 
 def is_panoptic(weights: Weights) -> bool:
+    """Whether the weights have a mask head."""
     return "bbox_attention.q_linear.weight" in weights
 
 

@@ -1,3 +1,5 @@
+"""Trained models beside each other: their results, curves, costs and pictures in one report."""
+
 from .candidates import Candidate, read_candidates
 from .compare import compare
 

@@ -42,6 +42,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
+    """A heading with what stands below it, in this order."""
+
     title: str
     text: str = ""
     tables: list[Table] = field(default_factory=list)
@@ -49,12 +51,14 @@ class Section:
 
 
 def photograph(name: str, caption: str, image: Image.Image) -> Picture:
+    """A picture as a JPEG: `name` of its file, and the caption below it."""
     file = io.BytesIO()
     image.save(file, format="JPEG", quality=85)
     return Picture(name, caption, file.getvalue(), ".jpg")
 
 
 def drawing(name: str, caption: str, figure: Figure) -> Picture:
+    """A figure as a PNG: `name` of its file, and the caption below it."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=110)
     return Picture(name, caption, file.getvalue(), ".png")
@@ -80,6 +84,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def as_markdown(title: str, sections: list[Section]) -> str:
+    """The report's text; pictures are files of the folder pictures/ beside it."""
     parts = [f"# {title}"]
     for section in sections:
         parts += [f"## {section.title}", section.text]

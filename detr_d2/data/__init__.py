@@ -1,3 +1,5 @@
+"""Registered datasets, and mappers from what they hold to what the models are given."""
+
 from .dataset_mapper import InferenceDatasetMapper, PanopticDatasetMapper
 from .panoptic_fpn_mapper import PanopticFPNDatasetMapper
 from .registration import register_from_config, register_panoptic_dataset

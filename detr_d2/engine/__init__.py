@@ -1,3 +1,5 @@
+"""Setting up a configuration, training, and prediction for single images."""
+
 from .defaults import setup_cfg
 from .predictor import Predictor
 from .trainer import Trainer

@@ -121,5 +121,6 @@ def wrapped(model: nn.Module, name: str, record: Callable) -> Iterator[None]:
 
 
 def copied(tensor: Tensor) -> Tensor:
+    """A copy without gradients."""
     # The model may go on writing into its own.
     return tensor.detach().clone()

@@ -166,6 +166,12 @@ def segment_rows(
 
 
 def pair_rows(pairs: list[Pair], truth_labels: list[str], labels: list[str]) -> str:
+    """Rows of the matched pairs, with their costs.
+
+    Args:
+        truth_labels: of each true segment.
+        labels: of each of the N queries.
+    """
     html = ""
     for pair in pairs:
         costs = (pair.cost_class, pair.cost_l1, pair.cost_giou, pair.cost)
@@ -182,6 +188,12 @@ def pair_rows(pairs: list[Pair], truth_labels: list[str], labels: list[str]) -> 
 def verdict_rows(
     verdicts: list[Verdict], truth_labels: list[str], segments_info: list[dict], names: list[str]
 ) -> str:
+    """Rows of true and predicted segments: what became of each.
+
+    Args:
+        truth_labels: of each true segment.
+        names: of the classes.
+    """
     cells = []
     for v in verdicts:
         kind = "hit-text" if v.verdict == "hit" else "wrong-text"

@@ -1,3 +1,5 @@
+"""The models: importing this registers their parts and the meta-architectures."""
+
 from . import (
     backbone,
     mask_head,

@@ -1,3 +1,5 @@
+"""Computing in no less than float32."""
+
 from torch import Tensor, float32, promote_types
 
 

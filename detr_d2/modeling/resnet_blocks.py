@@ -107,6 +107,8 @@ class _Folding(nn.Module):
 
 
 class Stem(_Folding, resnet.BasicStem):
+    """(B, 3, H, W) -> (B, C, H/4, W/4): a 7x7 convolution and a 3x3 max pool, of stride 2 each."""
+
     def forward(self, x: Tensor) -> Tensor:
         return F.max_pool2d(self.conv1(x, relu=True), kernel_size=3, stride=2, padding=1)
 

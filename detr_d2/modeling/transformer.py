@@ -179,6 +179,12 @@ class Transformer(nn.Module):
 
 
 class TransformerEncoder(nn.Module):
+    """Layers over all places of the image, whose output is the memory.
+
+    Args:
+        norm: after the last layer; None where each layer ends with one.
+    """
+
     def __init__(self, layers: list[nn.Module], norm: nn.Module | None):
         super().__init__()
         self.layers = nn.ModuleList(layers)
@@ -192,6 +198,12 @@ class TransformerEncoder(nn.Module):
 
 
 class TransformerDecoder(nn.Module):
+    """Layers in which N queries see each other and the memory.
+
+    Args:
+        norm: of the output of every layer.
+    """
+
     def __init__(self, layers: list[nn.Module], norm: nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(layers)
@@ -250,6 +262,8 @@ class _Layer(nn.Module):
 
 
 class TransformerEncoderLayer(_Layer):
+    """Self-attention and a feed-forward network. [DETR A.3, figure 10]"""
+
     def forward(self, tokens: Tensor, positions: Tensor, padding: Tensor | None) -> Tensor:
         """(B, hw, d) -> (B, hw, d)."""
         tokens = self.residual(
@@ -259,6 +273,8 @@ class TransformerEncoderLayer(_Layer):
 
 
 class TransformerDecoderLayer(_Layer):
+    """Self-attention of queries, attention to the memory, feed-forward. [DETR A.3, figure 10]"""
+
     def __init__(self, d_model, num_heads, dim_feedforward, dropout, pre_norm):
         super().__init__(d_model, num_heads, dim_feedforward, dropout, pre_norm)
         self.multihead_attn = nn.MultiheadAttention(d_model, num_heads, dropout, batch_first=True)

@@ -21,6 +21,8 @@ class FrozenBatchNorm(nn.Module):
 
 
 class ConvNorm(nn.Conv2d):
+    """A convolution without a bias, and its norm; sizes stay but for the stride."""
+
     def __init__(self, inputs, outputs, kernel, norm, stride=1, dilation=1):
         padding = dilation * (kernel // 2)
         super().__init__(inputs, outputs, kernel, stride, padding, dilation, bias=False)
@@ -61,6 +63,8 @@ class Block(nn.Module):
 
 
 class Stem(nn.Module):
+    """(B, 3, H, W) -> (B, C, H/4, W/4)."""
+
     def __init__(self, outputs: int, norm):
         super().__init__()
         self.conv1 = ConvNorm(3, outputs, 7, norm, stride=2)
@@ -70,6 +74,8 @@ class Stem(nn.Module):
 
 
 class ResNet(nn.Module):
+    """A ResNet by the keys MODEL.RESNETS, with Detectron2's names of weights."""
+
     def __init__(self, cfg):
         super().__init__()
         resnets, freeze_at = cfg.MODEL.RESNETS, cfg.MODEL.BACKBONE.FREEZE_AT

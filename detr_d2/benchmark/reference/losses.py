@@ -38,6 +38,7 @@ def losses(
 
 @torch.no_grad()
 def match(prediction: dict, targets: list[dict], detr) -> Pairs:
+    """Pairs of least cost, image by image. [DETR, equations 1 and 2]"""
     batch, num_queries = prediction["logits"].shape[:2]
     probability = prediction["logits"].flatten(0, 1).softmax(-1)
     boxes = prediction["boxes"].flatten(0, 1)
@@ -55,6 +56,7 @@ def match(prediction: dict, targets: list[dict], detr) -> Pairs:
 
 
 def set_losses(prediction, targets, pairs: Pairs, detr, num_boxes) -> dict[str, Tensor]:
+    """Weighted losses of one layer's classes and boxes; `num_boxes` divides those of boxes."""
     logits = prediction["logits"]
     images, queries = _indices(pairs)
     classes = torch.full(logits.shape[:2], logits.shape[2] - 1, device=logits.device)

@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 
 class AttentionMap(nn.Module):
+    """Where each query looks, for each of M heads; the weights of a query sum to 1."""
+
     def __init__(self, d_model: int, num_heads: int):
         super().__init__()
         self.num_heads = num_heads
@@ -22,6 +24,8 @@ class AttentionMap(nn.Module):
 
 
 class MaskHead(nn.Module):
+    """Convolutions over each query's maps, larger step by step with the backbone's features."""
+
     def __init__(self, d_model: int, num_maps: int, backbone_channels: list[int]):
         """
         Args:

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 
 class Layer(nn.Module):
+    """What the two kinds of layers share."""
+
     def __init__(self, d_model: int, num_heads: int, dim_feedforward: int, dropout: float):
         super().__init__()
         self.self_attn = nn.MultiheadAttention(d_model, num_heads, dropout)
@@ -20,6 +22,8 @@ class Layer(nn.Module):
 
 
 class EncoderLayer(Layer):
+    """Self-attention and feed-forward, each with a norm after its sum."""
+
     def forward(self, x: Tensor, positions: Tensor, padding: Tensor) -> Tensor:
         """(hw, B, d) -> (hw, B, d)."""
         keys = x + positions
@@ -28,6 +32,8 @@ class EncoderLayer(Layer):
 
 
 class DecoderLayer(Layer):
+    """Self-attention, attention to the memory and feed-forward, each with a norm after its sum."""
+
     def __init__(self, d_model: int, num_heads: int, dim_feedforward: int, dropout: float):
         super().__init__(d_model, num_heads, dim_feedforward, dropout)
         self.multihead_attn = nn.MultiheadAttention(d_model, num_heads, dropout)
@@ -43,6 +49,8 @@ class DecoderLayer(Layer):
 
 
 class Transformer(nn.Module):
+    """Encoder and decoder by the keys MODEL.DETR, with tokens first and the batch second."""
+
     def __init__(self, detr):
         super().__init__()
         layer = (detr.HIDDEN_DIM, detr.NHEADS, detr.DIM_FEEDFORWARD, detr.DROPOUT)

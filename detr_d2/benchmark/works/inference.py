@@ -77,6 +77,8 @@ class PanopticInference(Work):
 
 
 class BoxInference(PanopticInference):
+    """Images to boxes, by a DETR without masks."""
+
     name = "box-inference"
     meta_architecture = "DETR"
     what = "boxes alone"

@@ -112,6 +112,8 @@ class MergingByScores(MergingKept):
 
 
 class MergingAllByScores(MergingByScores):
+    """Every query is kept, by the rule "scores"."""
+
     name = "merging-all-scores"
 
     @property

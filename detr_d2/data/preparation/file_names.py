@@ -1,4 +1,4 @@
-"""The file that an annotation tool meant: with \\ for /, from another machine, in another case."""
+r"""The file that an annotation tool meant: with \ for /, from another machine, in another case."""
 
 import re
 from collections import defaultdict

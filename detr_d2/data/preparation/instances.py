@@ -242,6 +242,7 @@ def _is_polygon(segmentation) -> bool:
 
 
 def checked_polygon(polygon: list[float | str]) -> list[float]:
+    """Its numbers x, y, x, y, ... in pixels; a `ValueError` says what is wrong with them."""
     polygon = [float(x) for x in polygon]
     if len(polygon) < 6 or len(polygon) % 2:
         raise ValueError(f"a polygon has {len(polygon)} numbers, not x and y of three points")

@@ -1,3 +1,5 @@
+"""The meta-architectures, which alone know all parts of a model."""
+
 from .detr import DETR
 from .panoptic_detr import PanopticDETR
 from .panoptic_fpn import UnifiedPanopticFPN
