@@ -1,5 +1,5 @@
 # make env    everything the project needs, in .venv (VENV=... for another environment)
-# make test   formatting, lint and all tests
+# make test   formatting, lint, types and all tests
 # make demo   ten minutes from random weights to a trained, evaluated, visible panoptic DETR
 
 VENV ?= .venv
@@ -15,6 +15,7 @@ env:
 test: env
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
 	@$(RUN) -m pytest
 
 demo: env

@@ -87,7 +87,8 @@ def draw_prediction(
     boxes = draw_boxes(image, instances.pred_boxes, classes, scores, metadata)
     pictures = [("boxes", boxes)]
     if "panoptic_seg" in output:
-        panoptic = draw_panoptic(image, *output["panoptic_seg"], metadata)
+        panoptic_seg, segments_info = output["panoptic_seg"]
+        panoptic = draw_panoptic(image, panoptic_seg, segments_info, metadata)
         pictures.insert(0, ("panoptic", panoptic))
     return pictures
 
@@ -211,8 +212,15 @@ def write_label(
     font_size: int = _LEAST_FONT_SIZE,
 ) -> None:
     """White on black edges; `anchor` is Pillow's, such as "mm" for the middle."""
-    edges = {"stroke_width": 2, "stroke_fill": "black"}
-    pen.text(place, text, "white", anchor=anchor, font_size=font_size, **edges)
+    pen.text(
+        place,
+        text,
+        "white",
+        anchor=anchor,
+        font_size=font_size,
+        stroke_width=2,
+        stroke_fill="black",
+    )
 
 
 def side_by_side(pictures: list[tuple[str, np.ndarray]]) -> Image.Image:
@@ -225,9 +233,9 @@ def side_by_side(pictures: list[tuple[str, np.ndarray]]) -> Image.Image:
     height = max(picture.height for _, picture in resized)
     row = Image.new("RGB", (widest * len(resized), height + _TITLE_HEIGHT), "white")
     pen = ImageDraw.Draw(row)
-    for number, (title, picture) in enumerate(resized):
+    for number, (title, enlarged) in enumerate(resized):
         pen.text((number * widest + 8, 6), title, fill="black", font_size=14)
-        row.paste(picture, (number * widest, _TITLE_HEIGHT))
+        row.paste(enlarged, (number * widest, _TITLE_HEIGHT))
     return row
 
 

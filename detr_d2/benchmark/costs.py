@@ -32,7 +32,7 @@ _FLOPS_OF = {
 
 
 def _flops_of_convolution(x: Tensor, weight: Tensor, *_, out_val: Tensor) -> int:
-    return conv_flop_count(x.shape, weight.shape, out_val.shape)
+    return conv_flop_count(list(x.shape), list(weight.shape), list(out_val.shape))
 
 
 # Convolutions with a ReLU, and with a sum before it. By name: not every PyTorch has them.

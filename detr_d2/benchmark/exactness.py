@@ -13,7 +13,15 @@ from ..data import shapes
 from ..engine import setup_cfg
 from .agreement import differing_pixels, gradients_of
 from .inputs import draw_scene, model_input
-from .models import DecidedClasses, build_detr, decide_classes, detr_cfg, is_thing, reference_of
+from .models import (
+    AnyDETR,
+    DecidedClasses,
+    build_detr,
+    decide_classes,
+    detr_cfg,
+    is_thing,
+    reference_of,
+)
 from .settings import REDUCED, Settings
 from .variants import Variant
 
@@ -72,7 +80,7 @@ def check_float64(settings: Settings) -> dict[str, float]:
 
 
 @torch.no_grad()
-def _infer(model: nn.Module, x: dict) -> dict:
+def _infer(model: AnyDETR, x: dict) -> dict:
     """The result of one image, and on the way class and mask logits of the kept queries."""
     logits: list[Tensor] = []
     masks: list[Tensor] = []

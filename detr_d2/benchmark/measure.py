@@ -16,7 +16,7 @@ from .works import WORKS, Case, Work
 
 def works_of(settings: Settings) -> list[Callable[[], Work]]:
     """What makes the chosen works; those of inference once for each batch size."""
-    works = []
+    works: list[Callable[[], Work]] = []
     for kind in (WORKS[name] for name in settings.works):
         batches = [(n,) for n in settings.batch_sizes] if kind.has_batches else [()]
         works += [partial(kind, settings, *arguments) for arguments in batches]
@@ -53,7 +53,8 @@ def measure(make_work: Callable[[], Work]) -> list[dict]:
 def _measure(work: Work) -> list[dict]:
     settings = work.settings
     variants = [v for v in settings.variants if work.takes_part(v)]
-    cases, rows = {}, {}
+    cases: dict[Variant, Case] = {}
+    rows: dict[Variant, dict] = {}
     expected = None
     for variant in variants:
         case = cases[variant] = work.prepare(variant)
@@ -93,8 +94,8 @@ def repeat(work: Work, cases: dict[Variant, Case], rows: dict[Variant, dict]) ->
     settings = work.settings
     clock = Clock(work.device or settings.device)
     phases = {variant: Phases(clock, case.phases) for variant, case in cases.items()}
-    seconds = {variant: [] for variant in cases}
-    seconds_of_phases = {variant: [] for variant in cases}
+    seconds: dict[Variant, list[float]] = {variant: [] for variant in cases}
+    seconds_of_phases: dict[Variant, list[dict]] = {variant: [] for variant in cases}
     until = time.monotonic() + settings.seconds
     for done in range(settings.most_rounds):
         if done >= settings.least_rounds and time.monotonic() > until:

@@ -1,5 +1,7 @@
 """The models that are measured, with random weights that all DETR variants share."""
 
+from typing import Any
+
 import torch
 from detectron2 import model_zoo
 from detectron2.config import CfgNode, get_cfg
@@ -11,6 +13,8 @@ from ..engine import setup_cfg
 from .reference import ReferencePanopticDETR
 from .settings import Settings
 from .variants import Variant
+
+AnyDETR = Any  # a DETR of this package or its reference: an `nn.Module` with parts of one name
 
 
 def detr_cfg(settings: Settings, *overrides) -> CfgNode:
@@ -31,7 +35,7 @@ def detr_cfg(settings: Settings, *overrides) -> CfgNode:
     )
 
 
-def build_detr(variant: Variant, cfg: CfgNode) -> nn.Module:
+def build_detr(variant: Variant, cfg: CfgNode) -> AnyDETR:
     """`cfg`'s meta-architecture or its reference, the same weights in each."""
     torch.manual_seed(0)
     model = build_model(cfg)
@@ -43,7 +47,7 @@ def build_detr(variant: Variant, cfg: CfgNode) -> nn.Module:
     return compiled(model) if variant.compiled else model
 
 
-def reference_of(model: nn.Module, cfg: CfgNode) -> ReferencePanopticDETR:
+def reference_of(model: AnyDETR, cfg: CfgNode) -> ReferencePanopticDETR:
     """The reference with the weights of `model`; what is frozen there is frozen in it."""
     with_masks = cfg.MODEL.META_ARCHITECTURE == "PanopticDETR"
     reference = ReferencePanopticDETR(cfg, is_thing(cfg), with_masks)
@@ -115,7 +119,7 @@ def draw_norms(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def sharpen_masks(model: nn.Module) -> None:
+def sharpen_masks(model: AnyDETR) -> None:
     """Make the masks of random weights differ between queries, as training does.
 
     The attention maps sum to 1, so that of random weights they say next to nothing beside the
@@ -126,7 +130,7 @@ def sharpen_masks(model: nn.Module) -> None:
     model.mask_head.lay1.weight[:, d_model:].mul_(300)
 
 
-def compiled(model: nn.Module) -> nn.Module:
+def compiled(model: AnyDETR) -> AnyDETR:
     """The model, in place, with backbone, transformer and mask head through `torch.compile`."""
     for name in ("backbone", "transformer", "mask_head"):
         if hasattr(model, name):
@@ -134,7 +138,7 @@ def compiled(model: nn.Module) -> nn.Module:
     return model
 
 
-def decide_classes(model: nn.Module, cfg: CfgNode, kept: int) -> Tensor:
+def decide_classes(model: AnyDETR, cfg: CfgNode, kept: int) -> Tensor:
     """(N,) int64: the first `kept` queries get a class each, the others no-object.
 
     Classes are things and stuff by turns, as far as queries are free to say both. Where classes
@@ -160,6 +164,8 @@ class DecidedClasses(nn.Linear):
 
     What is added to the logits leaves no doubt. The work of the layer is done all the same.
     """
+
+    offsets: Tensor
 
     def __init__(self, linear: nn.Linear, verdicts: Tensor):
         """

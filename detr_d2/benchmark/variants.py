@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -49,7 +50,8 @@ class Variant:
             )
         if model == "reference" and set(precisions) & set(_HALF):
             raise UserError(f"The reference runs in float32 and tf32 alone, not as {text}.")
-        return cls(model, *precisions[:1] or ["float32"], "compile" in options)
+        precision = precisions[0] if precisions else "float32"
+        return cls(model, precision, "compile" in options)
 
     @property
     def overrides(self) -> tuple[str, ...]:
@@ -63,7 +65,7 @@ class Variant:
     @contextlib.contextmanager
     def computing(self, device: str) -> Iterator[None]:
         """Within it, forward passes are computed in this variant's precision."""
-        switches = (torch.backends.cuda.matmul, torch.backends.cudnn)
+        switches: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
         before = [switch.allow_tf32 for switch in switches]
         for switch in switches:
             switch.allow_tf32 = self.precision == "tf32"

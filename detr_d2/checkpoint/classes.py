@@ -86,8 +86,8 @@ def official_layout(classes: Classes) -> Classes | None:
 def classes_of_dataset(name: str | None) -> Classes | None:
     """The contiguous classes that the metadata of dataset `name` lists; None if it lists none."""
     metadata = MetadataCatalog.get(name) if name else None
-    names = metadata and metadata.get("thing_classes")
-    if not names:
+    names = None if metadata is None else metadata.get("thing_classes")
+    if metadata is None or not names:
         return None
     id_of = {}
     for kind in ("stuff", "thing"):
@@ -122,8 +122,8 @@ def match_rows(source: Classes, target: Classes) -> tuple[str, list[int | None]]
     """
     layout = official_layout(source)
     if layout is not None and layout == official_layout(target):
-        row_of = {id_: row for row, id_ in enumerate(source.ids) if id_ is not None}
-        return "category id", [row_of.get(id_) for id_ in target.ids]
+        row_of_id = {id_: row for row, id_ in enumerate(source.ids) if id_ is not None}
+        return "category id", [None if id_ is None else row_of_id.get(id_) for id_ in target.ids]
     row_of = {_normalised(n): row for row, n in enumerate(source.names) if n is not None}
     rows = [None if n is None else row_of.get(_normalised(n)) for n in target.names]
     return "name", rows

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -55,7 +56,7 @@ def convert(source: str, target: str, to: str, half: bool = False, dc5: bool = F
 
 def write_d2(path: Path, weights, classes, about: About) -> None:
     """{"model": state dict}, whose class head has contiguous rows."""
-    unused = {}
+    unused: dict[str, Any] = {}
     if classes is not None:
         weights, classes, unused = layout.to_contiguous(weights, classes)
     content = {"model": weights, ABOUT: record(classes, about)}

@@ -161,7 +161,8 @@ def _classes(weights: dict[str, Tensor], rest: dict[str, Any]) -> Classes | None
     """The classes that the file records; else COCO's, where the number of rows is COCO's."""
     num_rows = _num_rows(weights)
     recorded = _recorded(rest)
-    class_names, ids = recorded.get("class_names"), recorded.get("category_ids")
+    class_names: Any = recorded.get("class_names")
+    ids: Any = recorded.get("category_ids")
     if (
         _lists(class_names, str)
         and _lists(ids, int)

@@ -20,7 +20,7 @@ _UNUSED = "N/A"  # what Hugging Face's COCO models call a row that no category u
 _NO_NAME = re.compile(r"LABEL_\d+")
 
 # Blocks of Res2..Res5, and convolutions in each block.
-_DEPTH_OF = {
+_DEPTH_OF: dict[tuple[int, ...], int] = {
     (2, 2, 2, 2, 2): 18,
     (3, 4, 6, 3, 2): 34,
     (3, 4, 6, 3, 3): 50,
@@ -32,8 +32,8 @@ _DEPTH_OF = {
 def classes_of_config(config: dict[str, Any], num_rows: int) -> Classes | None:
     """The classes of a head of `num_rows` rows, no-object counted, by the names in `id2label`."""
     labels = {int(row): str(label) for row, label in (config.get("id2label") or {}).items()}
-    names = [labels.get(row, _UNUSED) for row in range(num_rows - 1)]
-    names = [None if n == _UNUSED or _NO_NAME.fullmatch(n) else n for n in names]
+    given_names = [labels.get(row, _UNUSED) for row in range(num_rows - 1)]
+    names = [None if n == _UNUSED or _NO_NAME.fullmatch(n) else n for n in given_names]
     given = sum(name is not None for name in names)
     if not given:
         return coco_classes(num_rows)
@@ -52,7 +52,7 @@ def is_dilated(config: dict[str, Any]) -> bool:
 
 
 def config_of(
-    weights: Weights, classes: Classes | None, dilation: bool, num_heads: int
+    weights: Weights, classes: Classes | None, dilation: bool | None, num_heads: int | None
 ) -> dict[str, Any]:
     """The config.json with which transformers builds the model of `weights` (by our names).
 

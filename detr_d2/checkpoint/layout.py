@@ -47,8 +47,8 @@ def restore_unused(
         restored[name] = head
     class_names: list[str | None] = [None] * (num_rows - 1)
     ids: list[int | None] = [None] * (num_rows - 1)
-    for row, name, id_ in zip(used, classes.names, classes.ids):
-        class_names[row], ids[row] = name, id_
+    for row, class_name, id_ in zip(used, classes.names, classes.ids):
+        class_names[row], ids[row] = class_name, id_
     return weights | restored, Classes(tuple(class_names), tuple(ids))
 
 

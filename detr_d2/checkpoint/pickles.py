@@ -10,7 +10,7 @@ import pickle
 import re
 from collections import OrderedDict
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -42,7 +42,9 @@ class _Array:
         self.numpy = _array(content, dtype, shape, "F" if is_fortran else "C")
 
 
-def _array(content: bytes | str, dtype: _DType, shape: tuple, order: str) -> np.ndarray:
+def _array(
+    content: bytes | str, dtype: _DType, shape: tuple, order: Literal["F", "C"]
+) -> np.ndarray:
     if isinstance(content, str):  # Python 2 wrote bytes as strings
         content = content.encode("latin1")
     array = np.frombuffer(bytearray(content), dtype.numpy).reshape(shape, order=order)
@@ -58,7 +60,7 @@ def _reconstruct(*_) -> _Array:
     return _Array()
 
 
-def _frombuffer(content, dtype: _DType, shape: tuple, order: str) -> np.ndarray:
+def _frombuffer(content, dtype: _DType, shape: tuple, order: Literal["F", "C"]) -> np.ndarray:
     return _array(bytes(content), dtype, shape, order)
 
 

@@ -67,7 +67,7 @@ def _groups(names: list[str], universe: Collection[str]) -> list[tuple[str, int,
     prefixes_of_others = {
         prefix for name in set(universe) - set(names) for prefix in _prefixes(name)
     }
-    labels = Counter()
+    labels: Counter[str] = Counter()
     for name in names:
         whole = next((p for p in _prefixes(name) if p not in prefixes_of_others), None)
         label = f"{whole}.*" if whole and whole != name else name

@@ -31,8 +31,8 @@ def write_and_show(
     print(f"Wrote {sizes}: {json_file}\n\n{count_classes(content)}\n")
     _draw(content, (str(source.image_root), str(folder), str(json_file)))
     print("Now check it:")
-    paths = ("--image-root", source.image_root, "--panoptic-root", folder)
-    command = (*_validate_command(), *paths, "--panoptic-json", json_file)
+    roots = ("--image-root", source.image_root, "--panoptic-root", folder)
+    command = (*_validate_command(), *roots, "--panoptic-json", json_file)
     print(f"  {shlex.join(map(str, command))}")
 
 

@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 
 import torch
@@ -45,7 +46,7 @@ def _measure(config_file: str, overrides: tuple[str, ...], weights: str) -> dict
 
     peak = (peak_on_cpu if on_cpu else peak_on_gpu)(run)  # the first pass, while memory is fresh
     clock = Clock(cfg.MODEL.DEVICE)
-    seconds = torch.tensor([clock.time(lambda x=x: model(x)) for x in inputs])
+    seconds = torch.tensor([clock.time(partial(model, x)) for x in inputs])
     with OperationCounter() as operations:
         run()
     return {

@@ -40,7 +40,7 @@ def gallery(
         image = source.read()
         row = [(source.name, image), *source.ground_truth(image, metadata)]
         for name, of_candidate in predictions.items():
-            segments = as_tensor(of_candidate[source.dataset_dict["image_id"]])
-            row.append((name, draw_panoptic(image, *segments, metadata)))
+            panoptic_seg, infos = as_tensor(of_candidate[source.of_dataset["image_id"]])
+            row.append((name, draw_panoptic(image, panoptic_seg, infos, metadata)))
         pictures.append(photograph(f"{prefix}_{number:02d}", caption, side_by_side(row)))
     return pictures

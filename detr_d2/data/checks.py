@@ -39,10 +39,11 @@ def check_dataset(
         if len(dataset_dicts) >= _LONG:
             checked = tqdm(checked, f"Checking {name}", len(dataset_dicts))
         for image, error in zip(dataset_dicts, checked):
-            if error is not None and broken_images is None:
+            if error is None:
+                continue
+            if broken_images is None:
                 raise error
-            if error is not None:
-                broken_images.meet(image, error, len(dataset_dicts))
+            broken_images.meet(image, error, len(dataset_dicts))
 
 
 def _error_of(dataset_dict: dict) -> UserError | None:
@@ -63,7 +64,7 @@ def _check_files(dataset_dict: dict) -> None:
         check_same_size(f"{png} {where}", read_image_size(png, where), image, size)
 
 
-def check_listed_size(dataset_dict: dict, size: tuple[int, int]) -> None:
+def check_listed_size(dataset_dict: dict, size: tuple[int, ...]) -> None:
     """A `UserError` where `height` and `width` of a dict are not its image's (height, width)."""
     height, width = dataset_dict.get("height", size[0]), dataset_dict.get("width", size[1])
     if (height, width) != tuple(size):

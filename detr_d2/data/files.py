@@ -7,13 +7,14 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from detectron2.utils.file_io import PathManager
 
 from ..errors import UserError
 
 
-def read_json(path: str | os.PathLike) -> dict | list:
+def read_json(path: str | os.PathLike) -> Any:
     """The content of a JSON file; a `UserError` where there is none."""
     path = os.fspath(path)
     if not PathManager.isfile(path):

@@ -87,9 +87,12 @@ def read_size_and_orientation(
     """
     with open_image(path, where) as image:
         orientation = _orientation(image)
-        stored = image.height, image.width
+        stored: tuple[int, int] = image.height, image.width
         if image.format == "TIFF":  # some versions of Pillow turn its size, some do not
-            return stored if orientation < 5 else read_image(path, where=where).shape[:2], 1
+            if orientation >= 5:
+                height, width = read_image(path, where=where).shape[:2]
+                return (height, width), 1
+            return stored, 1
         return stored if orientation < 5 else stored[::-1], orientation
 
 
@@ -104,9 +107,9 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 def check_same_size(
     path: str | os.PathLike,
-    size: tuple[int, int],
+    size: tuple[int, ...],
     image: str | os.PathLike,
-    image_size: tuple[int, int],
+    image_size: tuple[int, ...],
 ) -> None:
     """A `UserError` where a map, named by `path`, does not have its image's (height, width)."""
     if tuple(size) != tuple(image_size):
@@ -143,7 +146,7 @@ def find_image_files(root: str | os.PathLike) -> list[str]:
     return sorted(name.as_posix() for name in names if "__MACOSX" not in name.parts)
 
 
-def _near_match(path: str) -> str:
+def _near_match(path: str | os.PathLike) -> str:
     """Names the file that differs in case alone, where there is one."""
     path = Path(path)
     for file in path.parent.iterdir() if path.parent.is_dir() else ():

@@ -10,7 +10,7 @@ from .files import written_beside
 from .images import read_upright
 
 
-def read_panoptic_png(path: str, where: str = "") -> np.ndarray:
+def read_panoptic_png(path: str | os.PathLike, where: str = "") -> np.ndarray:
     """(H, W) int32 of segment ids, R + 256 G + 65536 B; 0 = VOID.
 
     Args:
@@ -44,7 +44,8 @@ def write_panoptic_png(path: str | os.PathLike, ids: np.ndarray, compress_level:
     """
     # Pillow drops the fourth byte of each number.
     pixels = np.ascontiguousarray(ids, dtype="<u4").tobytes()
-    picture = Image.frombytes("RGB", ids.shape[::-1], pixels, "raw", "RGBX")
+    height, width = ids.shape
+    picture = Image.frombytes("RGB", (width, height), pixels, "raw", "RGBX")
     with written_beside(path) as unfinished:
         picture.save(unfinished, format="PNG", compress_level=compress_level)
 
@@ -143,9 +144,8 @@ def boxes_of_segments(segment_map: np.ndarray, num_segments: int) -> tuple[np.nd
     ends = columns + np.diff(starts, append=segment_map.size)
 
     boxes = np.full((num_segments + 1, 4), (width, height, 0, 0))
-    for side, extreme, values in zip(
-        boxes.T, (np.minimum, np.minimum, np.maximum, np.maximum), (columns, rows, ends, rows + 1)
-    ):
+    extremes: tuple[np.ufunc, ...] = (np.minimum, np.minimum, np.maximum, np.maximum)
+    for side, extreme, values in zip(boxes.T, extremes, (columns, rows, ends, rows + 1)):
         extreme.at(side, segments, values)
     (present,) = np.nonzero(boxes[1:, 2])
     return present, boxes[1:][present].astype(np.float32)

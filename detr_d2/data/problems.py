@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 from ..errors import UserError
 from .files import join_inside
@@ -14,7 +15,7 @@ REPEATED = "Repeated ids and files"
 _LISTED = 10  # problems that are named one by one
 _MOST = 2**24  # ids that three bytes of a PNG can hold
 IMAGE_ID = (int, str)  # types
-_TYPES = {"id": IMAGE_ID, "image_id": IMAGE_ID, "file_name": str}
+_TYPES: dict[str, Any] = {"id": IMAGE_ID, "image_id": IMAGE_ID, "file_name": str}
 
 
 @dataclass(frozen=True)

@@ -42,16 +42,18 @@ def register_from_config(
             raise UserError(
                 f"DATASETS.REGISTER.{name} is {paths}: give [image folder, PNG folder, JSON]."
             )
-        files = [str(root / path) for path in paths]
-        is_here = PathManager.isfile(files[-1])
+        image_root, panoptic_root, panoptic_json = (str(root / path) for path in paths)
+        is_here = PathManager.isfile(panoptic_json)
         if not is_here and name in used and name not in DatasetCatalog.list() and cfg.MODEL.WEIGHTS:
             categories = categories_of_weights(cfg.MODEL.WEIGHTS)
             if categories is not None:
                 order = [category["name"] for category in categories]
-                register_with_categories(name, *files, categories, order)
+                register_with_categories(
+                    name, image_root, panoptic_root, panoptic_json, categories, order
+                )
                 continue
         if is_here or name in used:
-            register_panoptic_dataset(name, *files)
+            register_panoptic_dataset(name, image_root, panoptic_root, panoptic_json)
 
 
 def register_panoptic_dataset(
@@ -107,7 +109,7 @@ def register_with_categories(
     image_root: str,
     panoptic_root: str,
     panoptic_json: str,
-    categories: list[dict],
+    categories: list[dict] | None,
     order: list[str] | None = None,
 ) -> None:
     """As `register_panoptic_dataset`, with the categories given: nothing is read.
@@ -141,7 +143,7 @@ def metadata_of(
     stuff share one range of ids.
     """
     raise_first(category_problems(categories, panoptic_json))
-    categories = sorted(categories, key=lambda c: (not c["isthing"], c["id"]))
+    categories = sorted(categories or [], key=lambda c: (not c["isthing"], c["id"]))
     if order is not None:
         categories.sort(key=lambda c: order.index(c["name"]))
     names = [c["name"] for c in categories]

@@ -19,6 +19,8 @@ class SegmentedImage(T.AugInput):
             moved something from beyond the border.
     """
 
+    image: np.ndarray
+
     def __init__(self, image: np.ndarray, segment_map: np.ndarray, classes: list[int]):
         """
         Args:

@@ -8,6 +8,7 @@ import json
 from colorsys import hsv_to_rgb
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -17,7 +18,7 @@ from .files import folder_written_beside
 from .panoptic_map import write_panoptic_png
 from .registration import datasets_root, register_with_categories
 
-CATEGORIES = [
+CATEGORIES: list[dict[str, Any]] = [
     {"id": 1, "name": "circle", "isthing": 1, "color": [220, 20, 60]},
     {"id": 2, "name": "square", "isthing": 1, "color": [0, 110, 230]},
     {"id": 3, "name": "triangle", "isthing": 1, "color": [250, 170, 30]},
@@ -45,8 +46,14 @@ def register_shapes() -> None:
     """Register `shapes_panoptic_train` and `shapes_panoptic_val`."""
     for split in IMAGES_OF_SPLIT:
         folder = datasets_root() / "shapes_panoptic"
-        paths = (folder / split, folder / f"panoptic_{split}", folder / f"panoptic_{split}.json")
-        register_with_categories(f"shapes_panoptic_{split}", *map(str, paths), CATEGORIES)
+        panoptic_root = str(folder / f"panoptic_{split}")
+        register_with_categories(
+            f"shapes_panoptic_{split}",
+            str(folder / split),
+            panoptic_root,
+            f"{panoptic_root}.json",
+            CATEGORIES,
+        )
 
 
 def write_shapes(folder: Path, images_of_split: dict[str, int], seed: int = 0) -> None:
@@ -186,12 +193,13 @@ def _shape(rng: np.random.Generator, category: int, height: int, width: int) -> 
     radius = np.exp(rng.uniform(np.log(7), np.log(26)))
     center = rng.uniform(0.1, 0.9, 2) * (width, height)
     turn = rng.uniform(0, 2 * np.pi)
-    corners, radii = {
+    shapes: dict[str, tuple[int, list[float]]] = {
         "circle": (60, [1]),
         "square": (4, [1]),
         "triangle": (3, [1.2]),
         "star": (10, [1.2, 0.5]),
-    }[_NAME_OF[category]]
+    }
+    corners, radii = shapes[_NAME_OF[category]]
     angles = turn + 2 * np.pi * np.arange(corners) / corners
     reach = radius * np.resize(radii, corners)
     points = center + np.stack((reach * np.cos(angles), reach * np.sin(angles)), axis=1)

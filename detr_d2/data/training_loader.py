@@ -210,7 +210,7 @@ def _batch_or_error(mapped: list) -> list[dict] | UserError:
 class TrainingLoader(DataLoader):
     """Its batches; a `UserError` of a process that reads is raised here, as it was."""
 
-    def __iter__(self) -> Iterator[list[dict]]:
+    def __iter__(self) -> Iterator[list[dict]]:  # type: ignore[override]  # of PyTorch's own class
         for batch in super().__iter__():
             if isinstance(batch, UserError):
                 raise batch

@@ -9,6 +9,8 @@ from ..errors import UserError
 
 _FIRST_STEPS = 10  # of which an average of D steps does not yet have D: its decay grows
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
 
 class AverageWeights(HookBase):
     """After each step n, averaged = decay * averaged + (1 - decay) * trained, where decay is
@@ -40,7 +42,7 @@ class AverageWeights(HookBase):
         self._averaged.update_parameters(self._trained)
 
     @torch.no_grad()
-    def _average(self, averaged: list[Tensor], trained: list[Tensor], _) -> None:
+    def _average(self, averaged: Tensors, trained: Tensors, _) -> None:
         steps = self._averaged.n_averaged.item()  # on the CPU: no device is waited for
         decay = min(self._decay, (1 + steps) / (_FIRST_STEPS + steps))
         torch._foreach_lerp_(averaged, trained, 1 - decay)

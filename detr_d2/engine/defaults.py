@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, get_cfg
@@ -23,7 +24,7 @@ _REGISTER = "DATASETS.REGISTER."
 
 def setup_cfg(
     config_file: str,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[Any] = (),
     *,
     add_config: Sequence[Callable[[CfgNode], None]] = (),
 ) -> CfgNode:

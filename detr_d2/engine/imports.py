@@ -61,6 +61,7 @@ def _import_file(file: Path) -> ModuleType:
     if known is not None:
         raise UserError(f"There is another module {name} already: give {file} another name.")
     spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None and spec.loader is not None, "file ends in .py"
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

@@ -115,6 +115,6 @@ class ClippedMuon(ClippedAdamW):
                 self.state[parameter]["step"] = torch.zeros(())
                 self.state[parameter]["momentum"] = torch.zeros_like(parameter)
         momenta = [self.state[p]["momentum"] for p in parameters]
-        gradients = [p.grad for p in parameters]
+        gradients = [p.grad for p in parameters if p.grad is not None]  # all of them have one
         torch._foreach_lerp_(momenta, gradients, 1 - _MOMENTUM)
         return torch._foreach_lerp(gradients, momenta, _MOMENTUM)

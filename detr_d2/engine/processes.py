@@ -70,7 +70,8 @@ def _start(work: Callable, args, count: int) -> None:
 def _pass_on(number: int, _) -> None:
     """A signal, to the processes that were started."""
     for process in multiprocessing.active_children():
-        os.kill(process.pid, number)
+        if process.pid is not None:
+            os.kill(process.pid, number)
 
 
 def _work_or_say_why_not(work: Callable, args) -> None:

@@ -35,6 +35,12 @@ class Source:
         """(H, W, 3) uint8, RGB."""
         return read_image(self.path, white=self.white)
 
+    @property
+    def of_dataset(self) -> dict:
+        """`dataset_dict` of an image that a dataset has."""
+        assert self.dataset_dict is not None, "the image is of no dataset"
+        return self.dataset_dict
+
     def ground_truth(self, image: np.ndarray, metadata: Metadata) -> list[tuple[str, np.ndarray]]:
         """A titled picture of the ground truth; none for an image that has no such thing."""
         if self.dataset_dict is None:

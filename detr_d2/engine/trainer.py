@@ -199,6 +199,7 @@ class Trainer(DefaultTrainer):
     def _go_on(self) -> None:
         """With the images that would have come next."""
         old = self._loaded_order or self.order  # older checkpoints have none
+        assert old is not None, "a loader of one's own goes on by itself"
         batch_size = self.cfg.SOLVER.IMS_PER_BATCH
         order = old.resumed(self.start_iter, comm.get_world_size(), batch_size)
         if order != old:

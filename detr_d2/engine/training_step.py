@@ -5,6 +5,7 @@ import logging
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.engine import SimpleTrainer
@@ -123,7 +124,7 @@ class TrainingStep(SimpleTrainer):
         file = self.output_dir / f"not_finite_{self.iter:07d}_process_{comm.get_rank()}.pth"
         wrong = [name for name, loss in losses.items() if not loss.isfinite()]
         images = ", ".join(str(image.get("file_name", "?")) for image in batch)
-        model = getattr(self.model, "module", self.model)
+        model: Any = getattr(self.model, "module", self.model)
         torch.save({"model": model.state_dict(), "batch": [_plain(x) for x in batch]}, file)
         sentence = (
             f"At iteration {self.iter}, {', '.join(wrong) or 'the loss of another process'} is no "

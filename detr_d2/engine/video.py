@@ -6,7 +6,7 @@ videos.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,10 +51,11 @@ class FrameSource:
             UserError: where it cannot be opened.
         """
         self.is_live = isinstance(source, int)
-        if not self.is_live and not source.is_file():
+        if not isinstance(source, int) and not source.is_file():
             raise UserError(f"{source} does not exist: give a video file.")
         self._name = f"Camera {source}" if self.is_live else str(source)
-        self._capture = cv2.VideoCapture(source if self.is_live else str(source))
+        opened = source if isinstance(source, int) else str(source)
+        self._capture = cv2.VideoCapture(opened)
         if not self._capture.isOpened():
             remedy = "give the index of one that is connected" if self.is_live else "convert it"
             raise UserError(f"{self._name} cannot be opened as a video: {remedy}.")
@@ -82,7 +83,7 @@ class FrameSource:
             yield image
             found, image = self._capture.read()
 
-    def batches(self, size: int) -> Iterator[list[Frame]]:
+    def batches(self, size: int) -> Generator[list[Frame], None, None]:
         """Up to `size` frames at a time, while the next ones are being read.
 
         A file gives every frame, and always `size` of them but at its end. A camera gives what has
@@ -166,7 +167,7 @@ class _VideoFile:
         """Add a picture, (H, W, 3) uint8, RGB, for a number of frames."""
         if self._writer is None:
             self._size = picture.shape[0] & ~1, picture.shape[1] & ~1  # the codec's blocks are even
-            codec = cv2.VideoWriter_fourcc(*"mp4v")
+            codec = cv2.VideoWriter.fourcc(*"mp4v")
             self._writer = cv2.VideoWriter(str(self._path), codec, self._rate, self._size[::-1])
             if not self._writer.isOpened():
                 raise UserError(

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections import OrderedDict, deque
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import chain
 
 import numpy as np
@@ -56,7 +56,7 @@ class PanopticEvaluator(DatasetEvaluator):
             False: {c: id_ for id_, c in metadata.stuff_dataset_id_to_contiguous_id.items()},
         }
         self._threads = ThreadPoolExecutor(_THREADS)
-        self._pending = deque()
+        self._pending: deque[Future] = deque()
         self.reset()
 
     def reset(self) -> None:
@@ -64,8 +64,8 @@ class PanopticEvaluator(DatasetEvaluator):
             job.cancel()
         wait(self._pending)  # what has begun would write beside the results of what comes next
         self._pending.clear()
-        self._results = []
-        self._annotations = []
+        self._results: list[ImageResult] = []
+        self._annotations: list[dict] = []
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """

@@ -34,7 +34,7 @@ def metrics(quality: PanopticQuality, categories: list[dict]) -> dict[str, float
     """In percent: PQ, SQ, RQ, each also with `_th`, `_st`, `_small`, `_medium` and `_large`, and
     PQ-NAME of each class; NaN where there is nothing to find and nothing was found."""
     suffixes = {"all": "", "things": "_th", "stuff": "_st"}
-    results = {}
+    results: dict[str, float] = {}
     for kind, (average, _) in averages(quality, categories).items():
         suffix = suffixes.get(kind, f"_{kind}")
         results.update((f"{name}{suffix}", 100 * float(x)) for name, x in zip(_NAMES, average))

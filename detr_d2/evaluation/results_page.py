@@ -171,7 +171,7 @@ def _draw(image: np.ndarray, ids: np.ndarray, segments: Segments, metadata: Meta
 def _article(
     number: int,
     name: str,
-    size: tuple[int, int],
+    size: tuple[int, ...],
     result: ImageResult,
     paths: dict[str, str],
     categories: list[dict],

@@ -35,7 +35,7 @@ def compare_speed(
     """
     ways = _ways(truth_json, truth_root, found_json, found_root)
     images = len(read_json(truth_json)["annotations"])
-    milliseconds = {name: [] for name in ways}
+    milliseconds: dict[str, list[float]] = {name: [] for name in ways}
     pq = {}
     for number in range(rounds + 1):
         for name, (way, clock) in ways.items():

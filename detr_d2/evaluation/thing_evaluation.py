@@ -66,7 +66,8 @@ def things_ground_truth(dataset_name: str) -> dict:
     """COCO's instances format of the things of a panoptic dataset, from its PNGs."""
     metadata = MetadataCatalog.get(dataset_name)
     ids = {c: id_ for id_, c in metadata.thing_dataset_id_to_contiguous_id.items()}
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     for dataset_dict in tqdm(DatasetCatalog.get(dataset_name), f"Reading {dataset_name}"):
         infos = dataset_dict["segments_info"]
         segment_map = read_segment_map(dataset_dict)

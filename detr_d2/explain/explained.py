@@ -32,6 +32,7 @@ class Explained:
 
     @property
     def has_masks(self) -> bool:
+        """Whether the model gives masks beside boxes."""
         return isinstance(self.model, PanopticDETR)
 
     @property
@@ -70,6 +71,7 @@ class Explained:
             return []
         kept = self.image["kept"]
         classes, scores = (self.image[name][kept] for name in ("classes", "scores"))
+        assert isinstance(self.model, PanopticDETR)
         things, rule = self.model.is_thing, self.model.merging
         return merging_steps(self.image.kept_masks(), classes, scores, things, rule)
 

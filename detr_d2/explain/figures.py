@@ -197,7 +197,7 @@ def _mask_head_figures(image: ImageTrace, query: int, row: int) -> list[Figure]:
     tensors["projected"], tensors["maps"] = image["projected"], image["maps"][row]
     figures = []
     for level, names in enumerate(_LEVELS):
-        size = tensors[names[0]].shape[-2:]
+        size: tuple[int, ...] = tensors[names[0]].shape[-2:]
         if size[1] > _STEP_WIDTH:
             size = size_of_width(size, _STEP_WIDTH)
         labels = [f"{_step_label(name)}, {len(tensors[name])} channels" for name in names]

@@ -55,14 +55,15 @@ class Pair:
 
     @property
     def cost(self) -> float:
+        """The whole cost, by which pairs are matched."""
         return self.cost_class + self.cost_l1 + self.cost_giou
 
 
 def matched_pairs(traced: ImageTrace, truth: GroundTruth, matcher: HungarianMatcher) -> list[Pair]:
     """The pairs of least total cost, the dearest first."""
-    _, boxes = boxes_of_segments(truth.segment_map, len(truth.classes))
+    _, corners = boxes_of_segments(truth.segment_map, len(truth.classes))
     logits, predicted = traced["logits"], traced["boxes"]
-    boxes = relative_cxcywh(torch.from_numpy(boxes).to(predicted), truth.segment_map.shape)
+    boxes = relative_cxcywh(torch.from_numpy(corners).to(predicted), truth.segment_map.shape)
     labels = torch.from_numpy(truth.classes).to(logits.device)
     matches = matcher(logits[None, None], predicted[None, None], [Targets(labels, boxes)])
     queries, segments = matches.queries[-1], matches.targets[-1]

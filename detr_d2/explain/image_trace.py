@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,9 +67,9 @@ class ImageTrace(Mapping[str, Tensor]):
 
     def __init__(
         self,
-        tensors: dict[str, Tensor],
+        tensors: Mapping[str, Tensor | None],
         attentions: dict[str, Attention],
-        mask_head: nn.Module | None,
+        mask_head: Any,
         merging: MergingRule | None,
         output: dict,
         res5_stride: int,
@@ -126,8 +127,9 @@ class ImageTrace(Mapping[str, Tensor]):
     def kept_masks(self) -> UpsampledMasks:
         """What the model merges into `panoptic_seg`: the masks of the P kept queries."""
         size = self["image"].shape[-2:]  # inference does not pad
-        sizes = size, size, self["panoptic_seg"].shape
-        return self._merging.upsampled(self._kept_mask_logits(), *sizes)
+        output_size = self["panoptic_seg"].shape
+        assert self._merging is not None, "a model that gives boxes alone has no masks"
+        return self._merging.upsampled(self._kept_mask_logits(), size, size, output_size)
 
     def describe(self) -> list[dict]:
         """For each tensor its `name`, `shape` in `letters` and in numbers, `dtype`, `meaning`, and

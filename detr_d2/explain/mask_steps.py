@@ -5,6 +5,8 @@ The model's own head never builds the concatenation, nor anything that is upsamp
 last step is the head's output but for rounding.
 """
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,7 +21,7 @@ MASK_HEAD_STEPS = ["concatenation", "lay1", "lay2", *_LEVEL_STEPS, "out_lay"]
 
 @torch.no_grad()
 def mask_head_steps(
-    head: MaskHeadSmallConv, projected: Tensor, maps: Tensor, features: dict[str, Tensor]
+    head: MaskHeadSmallConv, projected: Tensor, maps: Tensor, features: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """What the mask head computes for K queries of one image.
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from ..data.files import write_text
 from ..engine.tools import save_picture
-from ..modeling.meta_arch import DETR
+from ..modeling.meta_arch import DETR, PanopticDETR
 from . import tables
 from .boxes_picture import boxes_picture
 from .explained import Explained
@@ -142,6 +142,7 @@ def _shape(image: ImageTrace, name: str) -> str:
 
 def _mask_sections(explained: Explained, facts: dict) -> str:
     image, letters = explained.image, explained.letters()
+    assert isinstance(explained.model, PanopticDETR)
     names, rule = explained.class_names, explained.model.merging
     none_small = explained.steps and explained.steps[-1].title == "stuff united"
     more_masked = letters["K"] > letters["P"]

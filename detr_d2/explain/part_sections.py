@@ -1,5 +1,6 @@
 """The sections of the page on what an official model does not have; each is "" without its part."""
 
+from ..modeling.meta_arch import PanopticDETR
 from .explained import Explained
 from .proposals import proposals
 from .tables import class_key, proposal_rows
@@ -62,6 +63,7 @@ def part_sections(explained: Explained, facts: dict) -> dict[str, str]:
             "proposals", facts, num_proposals=len(found), proposal_rows=rows
         )
     if explained.has_windows:
+        assert isinstance(explained.model, PanopticDETR)
         alone = _IN_WINDOWS if explained.model.mask_head.things_in_windows else ""
         present = explained.image["semantic"].argmax(0).unique().tolist()
         key = class_key(present, explained.class_names)

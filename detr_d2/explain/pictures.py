@@ -56,7 +56,8 @@ def signed(logits: Tensor) -> np.ndarray:
 def color_of(number: int) -> tuple[int, int, int]:
     """A colour for each query; those of neighbouring numbers are far apart (golden angle)."""
     lightness = (0.5, 0.62, 0.4)[number % 3]
-    return tuple(round(255 * x) for x in hls_to_rgb(number * 0.381966 % 1, lightness, 0.7))
+    red, green, blue = hls_to_rgb(number * 0.381966 % 1, lightness, 0.7)
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def css_color(number: int) -> str:
@@ -83,21 +84,22 @@ def colored_segments(numbers: np.ndarray, image: np.ndarray) -> np.ndarray:
     return laid.round().astype(np.uint8)
 
 
-def resized(picture: np.ndarray, size: tuple[int, int], nearest: bool = False) -> np.ndarray:
+def resized(picture: np.ndarray, size: tuple[int, ...], nearest: bool = False) -> np.ndarray:
     """(h, w, 3) uint8 or (h, w) float -> (*size, 3) or `size`."""
     how = Image.Resampling.BICUBIC
     if nearest:
         how = Image.Resampling.NEAREST
     elif size[1] < picture.shape[1]:
         how = Image.Resampling.BOX
-    return np.asarray(Image.fromarray(picture).resize(size[::-1], how))
+    height, width = size
+    return np.asarray(Image.fromarray(picture).resize((width, height), how))
 
 
-def size_of_width(size: tuple[int, int], width: int) -> tuple[int, int]:
+def size_of_width(size: tuple[int, ...], width: int) -> tuple[int, int]:
     """(height, width) of the proportions of `size`."""
     return max(1, round(size[0] * width / size[1])), width
 
 
-def resized_numbers(numbers: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resized_numbers(numbers: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """(h, w) integer -> `size`, by nearest neighbour."""
     return resize_nearest(torch.from_numpy(numbers), size).numpy()

@@ -41,7 +41,14 @@ class Pass:
     masked: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
 
     def of_image(self, model: DETR, row: int, output: dict, threshold: float) -> ImageTrace:
-        batched = {
+        """The trace of one image.
+
+        Args:
+            row: of the image in the batch.
+            output: what the model gave for it.
+            threshold: score that queries pass.
+        """
+        batched: dict[str, Tensor | None] = {
             **_picked(self.tensors, ("image", *self.features, "projected", "positions")),
             **{name: value for name, value in self.layers.items() if name.startswith("encoder")},
             **_picked(self.tensors, ("memory",)),
@@ -51,8 +58,9 @@ class Pass:
             **_picked(self.tensors, ("hs", "logits", "boxes")),
         }
         tensors = {name: None if value is None else value[row] for name, value in batched.items()}
-        tensors["scores"], tensors["classes"] = classify(tensors["logits"])
-        tensors["kept"] = is_confident(tensors["logits"], threshold)
+        logits = self.tensors["logits"][row]
+        tensors["scores"], tensors["classes"] = classify(logits)
+        tensors["kept"] = is_confident(logits, threshold)
         if isinstance(model, PanopticDETR):
             names = ("mask_queries", "maps", "mask_logits")
             tensors.update(zip(names, self.masked[row]))

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Set
 from html import escape
 
 from .ground_truth import Pair, Verdict
@@ -11,7 +12,7 @@ from .pictures import css_color
 from .proposals import Proposal
 
 
-def rows(cells_of_rows: list[list], numbers: set[int] = frozenset()) -> str:
+def rows(cells_of_rows: list[list], numbers: Set[int] = frozenset()) -> str:
     """Table rows. Text is escaped; `Markup` is not; `numbers` are the columns set to the right."""
     html = []
     for cells in cells_of_rows:
@@ -106,7 +107,7 @@ def query_table(image: ImageTrace, labels: list[str]) -> str:
     return html + "</tbody></table>"
 
 
-def proposal_rows(found: list[Proposal], size: tuple[int, int]) -> str:
+def proposal_rows(found: list[Proposal], size: tuple[int, ...]) -> str:
     """Which cell each query of a thing is; `size` is (H, W) of the network's image."""
     html = ""
     for p in found:
@@ -198,7 +199,10 @@ def verdict_rows(
     for v in verdicts:
         kind = "hit-text" if v.verdict == "hit" else "wrong-text"
         info = None if v.predicted_id is None else segments_info[v.predicted_id - 1]
-        label = truth_labels[v.segment] if info is None else names[info["category_id"]]
+        if info is not None:
+            label = names[info["category_id"]]
+        else:
+            label = "" if v.segment is None else truth_labels[v.segment]
         cells.append(
             [
                 Markup(f'<span class="{kind}">{v.verdict}</span>'),

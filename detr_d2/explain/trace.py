@@ -106,17 +106,23 @@ def _watch(model: DETR, passes: list[Pass], watched: ExitStack) -> None:
     def mapped(module, arguments, keywords, maps):
         passes[-1].maps.append(copied(maps))
 
-    methods = [(model, "preprocess", preprocessed), (model, "encode", encoded)]
-    methods.extend(part_methods(model, passes))
-    hooks = [(model.position_encoding, positioned), *_transformer_hooks(model, passes)]
+    methods: list[tuple[nn.Module, str, Callable]] = [
+        (model, "preprocess", preprocessed),
+        (model, "encode", encoded),
+        *part_methods(model, passes),
+    ]
+    hooks: list[tuple[nn.Module, Callable]] = [
+        (model.position_encoding, positioned),
+        *_transformer_hooks(model, passes),
+    ]
     hooks.extend(part_hooks(model, passes))
     if isinstance(model, PanopticDETR):
         methods.append((model, "masks_in_chunks", masked))
         hooks.append((model.bbox_attention, mapped))
     for owner, name, record in methods:
         watched.enter_context(wrapped(owner, name, record))
-    for module, record in hooks:
-        handle = module.register_forward_hook(record, with_kwargs=True)
+    for module, hook in hooks:
+        handle = module.register_forward_hook(hook, with_kwargs=True)
         watched.callback(handle.remove)
 
 

@@ -55,5 +55,6 @@ def part_methods(model: DETR, passes: list[Pass]) -> Iterator[tuple[nn.Module, s
 
     if isinstance(model.transformer, ProposalTransformer):
         yield model.transformer, "queries_of", proposed
-    if isinstance(getattr(model, "mask_head", None), RefinedMaskHead):
-        yield model.mask_head, "parts", masks_made
+    mask_head = getattr(model, "mask_head", None)
+    if isinstance(mask_head, RefinedMaskHead):
+        yield mask_head, "parts", masks_made

@@ -1,6 +1,7 @@
 """What the evaluations of a training found, as numbers and as a figure."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -88,7 +89,7 @@ def _draw_quality(axes: Axes, found: list[Evaluation], compared: tuple[str, floa
     minutes = [e.minutes for e in found]
     for name, (_, color, width) in _LINES.items():
         values = [getattr(e, name) for e in found]
-        style = {"color": color, "linewidth": width, "marker": "o", "markersize": 5}
+        style: dict[str, Any] = {"color": color, "linewidth": width, "marker": "o", "markersize": 5}
         axes.plot(minutes, values, **style, clip_on=False)  # also at 0, and at the end
     if found:
         _label_ends(axes, found[-1])

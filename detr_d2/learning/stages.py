@@ -99,9 +99,9 @@ def _predictor(cfg: CfgNode, checkpoint: Path) -> Predictor:
 def _ground_truth(source: Source) -> tuple[np.ndarray, list[dict]]:
     """(H, W) segments from 1, and the `id` and `category_id` of each."""
     infos = [
-        {**info, "id": t} for t, info in enumerate(source.dataset_dict["segments_info"], start=1)
+        {**info, "id": t} for t, info in enumerate(source.of_dataset["segments_info"], start=1)
     ]
-    return read_segment_map(source.dataset_dict), infos
+    return read_segment_map(source.of_dataset), infos
 
 
 def _drawn(images: list, maps: list, metadata: Metadata) -> Iterator[np.ndarray]:

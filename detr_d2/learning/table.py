@@ -59,7 +59,9 @@ def _fitted(picture: np.ndarray) -> Image.Image:
 def _legend(metadata: Metadata, width: int) -> Image.Image:
     """The names of all classes beside squares of their colours, in as many lines as it takes."""
     pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    places, left, line = [], _GAP, 0
+    places: list[tuple[float, int]] = []
+    left: float = _GAP
+    line = 0
     for name in metadata.thing_classes:
         length = _LINE + pen.textlength(name, font_size=_FONT_SIZE) + 4 * _GAP
         if left + length > width and left > _GAP:

@@ -5,7 +5,7 @@ from torch import Tensor
 from torchvision.ops import box_convert
 
 
-def relative_cxcywh(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
+def relative_cxcywh(boxes: Tensor, image_size: tuple[int, ...]) -> Tensor:
     """(T, 4) absolute (x0, y0, x1, y1), pixels -> (cx, cy, w, h) in 0..1 of (height, width)."""
     return box_convert(boxes, "xyxy", "cxcywh") / _scale(boxes, image_size)
 
@@ -46,6 +46,6 @@ def generalized_iou(boxes: Tensor, target_boxes: Tensor) -> Tensor:
     return overlap / union - (hull - union) / hull
 
 
-def _scale(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
+def _scale(boxes: Tensor, image_size: tuple[int, ...]) -> Tensor:
     height, width = image_size
     return torch.tensor([width, height, width, height], device=boxes.device, dtype=boxes.dtype)

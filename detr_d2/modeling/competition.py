@@ -112,11 +112,11 @@ class Competition:
         decides = self.decides.among(queries)
         kept = None if before is None else look_up(left, before)
         # To look at all cells does not pay for the pixels of a few.
-        if kept is None or (~kept).sum() > self.masks.logits[0].numel():
+        if before is None or kept is None or (~kept).sum() > self.masks.logits[0].numel():
             winners = self.masks.of_cells(self._undisputed(decides, queries))
         else:
             winners = torch.full_like(before, -1)
-        if kept is not None:
+        if before is not None and kept is not None:
             winners = torch.where(kept, before, winners)
         disputed = (winners < 0).nonzero()
         winners[tuple(disputed.T)] = self._winners_at(disputed, decides, queries)

@@ -57,6 +57,8 @@ def focal_loss(logits: Tensor, masks: Tensor, alpha: float, gamma: float) -> Ten
 class SetCriterion(nn.Module):
     """Matches predictions with ground truth and gives the weighted losses, ready to be summed."""
 
+    weight_of_class: Tensor
+
     def __init__(
         self,
         *,
@@ -315,6 +317,7 @@ def target_masks(
     """The masks of the last layer's P matched segments, one by one: (H, W) bool, padded."""
     start = 0
     for target, segments in zip(targets, matches.targets[-1].split(matches.counts)):
+        assert target.segment_map is not None, "masks are trained where all images have them"
         h, w = target.segment_map.shape
         for segment in segments:
             mask = target.segment_map == segment - start + 1

@@ -6,6 +6,7 @@ image 1, and so on. So they run on matched or kept queries alone, whatever their
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,6 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .precision import at_least_float32
 from .registries import ATTENTION_MAP_REGISTRY, MASK_HEAD_REGISTRY
-from .transformer import Decoded
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class MaskQueries:
     embeddings: Tensor
     boxes: Tensor
     logits: Tensor
-    decoded: Decoded
+    decoded: Any  # a `Decoded`; some mask heads ask for more than it has
     sizes: Tensor
     padded_size: tuple[int, int]
 
@@ -158,7 +158,8 @@ class MaskHeadSmallConv(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_uniform_(module.weight, a=1)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
         with torch.no_grad():
             self.lay1.weight[:, d_model:] *= maps_init_gain
 

@@ -68,10 +68,17 @@ class MergingRule:
     def by_scores(self) -> bool:
         return self.merge == "scores"
 
-    def upsampled(self, logits: Tensor, *sizes: tuple[int, int]) -> UpsampledMasks:
+    def upsampled(
+        self,
+        logits: Tensor,
+        padded_size: tuple[int, ...],
+        image_size: tuple[int, ...],
+        output_size: tuple[int, ...],
+    ) -> UpsampledMasks:
         """Masks on their way to the result, with the arguments of `UpsampledMasks`: nearest as in
         the official code, or bilinear all the way."""
-        return UpsampledMasks(logits, *sizes, nearest=not self.by_scores)
+        nearest = not self.by_scores
+        return UpsampledMasks(logits, padded_size, image_size, output_size, nearest)
 
 
 class Contest(NamedTuple):

@@ -14,6 +14,8 @@ from .registries import POSITION_ENCODING_REGISTRY
 class PositionEmbeddingSine(nn.Module):
     """Sines and cosines of the position in the unpadded image, normalised to 0..2 pi."""
 
+    wavelengths: Tensor
+
     @configurable
     def __init__(self, *, num_features: int, temperature: float = 10000.0):
         """

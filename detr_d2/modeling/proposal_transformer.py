@@ -7,6 +7,7 @@ it attends to, the features of the query's box, and corrects the box.
 """
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +44,9 @@ class Pairs:
     targets: Tensor
 
 
+ProposalDecodedT = TypeVar("ProposalDecodedT", bound="ProposalDecoded")
+
+
 @dataclass(frozen=True)
 class ProposalDecoded(RegionDecoded):
     """
@@ -69,6 +73,7 @@ class ProposalDecoded(RegionDecoded):
     def with_further(self, matches: Matches) -> Matches:
         """See `Decoded.with_further`: also some of the further queries of each image."""
         further, batch = self.further, len(matches.counts)
+        assert further is not None, "masks are trained in training alone"
         some = further.queries < self.num_queries + self.num_further_masks
         pairs = torch.stack((further.images, further.queries, further.targets))[:, some]
         matched = torch.stack((matches.images, matches.queries[-1], matches.targets[-1]))
@@ -79,7 +84,7 @@ class ProposalDecoded(RegionDecoded):
             matches, images=images, queries=queries[None], targets=targets[None], counts=counts
         )
 
-    def of_images(self, images: slice) -> "ProposalDecoded":
+    def of_images(self: ProposalDecodedT, images: slice) -> ProposalDecodedT:
         """The same for some images of the batch, but for what training alone reads."""
         return replace(super().of_images(images), class_prior=self.class_prior[images])
 
@@ -99,6 +104,7 @@ class Queries:
     class_prior: Tensor
 
     def and_further(self, other: "Queries") -> "Queries":
+        """These queries, and the others behind them."""
         return Queries(
             torch.cat((self.content, other.content), 1),
             torch.cat((self.boxes, other.boxes), 1),
@@ -114,6 +120,10 @@ class ProposalTransformer(RegionTransformer):
     # This begins as no DETR: nothing would be gained, and boxes are learned twice as fast without
     # (docs/learning_fast.md).
     regions_begin_at_zero = False
+    never: Tensor
+    thing_classes: Tensor
+    is_thing: Tensor
+    number_of_thing: Tensor
 
     @configurable
     def __init__(
@@ -146,6 +156,7 @@ class ProposalTransformer(RegionTransformer):
         num_classes = len(thing_classes) + len(stuff_classes)
         pyramid_channels = transformer["pyramid_channels"]
         self.dense_head = DenseHead(channels=pyramid_channels, num_things=len(thing_classes))
+        self.num_channels = d
         self.content = nn.Sequential(nn.Linear(pyramid_channels, d), nn.LayerNorm(d))
         self.box_position = nn.Sequential(Linear(d, d), nn.ReLU(), Linear(d, d))
         # Which class each kind of query may not say.
@@ -177,7 +188,7 @@ class ProposalTransformer(RegionTransformer):
             "num_further_masks": detr.PROPOSALS.FURTHER_MASKS,
         }
 
-    def forward(
+    def forward(  # type: ignore[override]  # it needs a context
         self,
         projected: Tensor,
         padding_mask: Tensor | None,
@@ -215,7 +226,9 @@ class ProposalTransformer(RegionTransformer):
             num_further_masks=self.num_further_masks,
         )
 
-    def read(self, logits: Tensor, deltas: Tensor, decoded: ProposalDecoded):
+    def read(  # type: ignore[override]  # what its own `forward` returns
+        self, logits: Tensor, deltas: Tensor, decoded: ProposalDecoded
+    ):
         """See `Transformer.read`."""
         return logits + decoded.class_prior, self.boxes_of(deltas, decoded.references)
 
@@ -228,27 +241,28 @@ class ProposalTransformer(RegionTransformer):
         region = regions(levels, boxes[:, self.num_learned :], sizes)
         return F.pad(region, (0, 0, self.num_learned, 0))
 
-    def losses(
+    def losses(  # type: ignore[override]  # what its own `forward` returns
         self, logits: Tensor, boxes: Tensor, decoded: ProposalDecoded, context: Context, criterion
     ) -> dict[str, Tensor]:
         """See `Transformer.losses`: of the dense head and of the further queries."""
+        targets, assignment, pairs = context.targets, decoded.assignment, decoded.further
+        assert targets is not None and assignment is not None and pairs is not None
         losses = dense_losses(
-            decoded.cells, decoded.assignment, context.targets, self.number_of_thing, context.sizes
+            decoded.cells, assignment, targets, self.number_of_thing, context.sizes
         )
-        pairs = decoded.further
         losses.update(
             criterion.pair_losses(
                 logits[:, pairs.images, pairs.queries],
                 boxes[:, pairs.images, pairs.queries],
-                torch.cat([t.labels for t in context.targets])[pairs.targets],
-                torch.cat([t.boxes for t in context.targets])[pairs.targets],
+                torch.cat([t.labels for t in targets])[pairs.targets],
+                torch.cat([t.boxes for t in targets])[pairs.targets],
             )
         )
         return losses
 
     def stuff_queries(self, cells: Cells) -> Queries:
         """They begin without content, with the whole image as their box."""
-        batch, d = len(cells.boxes), self.content[-1].normalized_shape[0]
+        batch, d = len(cells.boxes), self.num_channels
         content = cells.features.new_zeros(batch, self.num_learned, d)
         boxes = self.whole_image.expand(batch, self.num_learned, 4)
         return Queries(content, boxes, self.never[:-1].expand(batch, -1, -1))
@@ -294,6 +308,7 @@ class ProposalTransformer(RegionTransformer):
 
         queries = self.queries_of(cells, chosen, context.sizes)
         boxes = queries.boxes.clone()
+        assert context.targets is not None
         true = torch.cat([t.boxes for t in context.targets])[targets].to(boxes.dtype)
         half = torch.rand(len(true), 1, device=device) < 0.5
         boxes[images, place] = torch.where(half, jittered(true), boxes[images, place])

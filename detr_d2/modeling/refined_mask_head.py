@@ -41,6 +41,8 @@ class RefinedMaskHead(MaskHeadSmallConv):
     whole image, which are for stuff then.
     """
 
+    is_thing: Tensor
+
     @configurable
     def __init__(
         self,
@@ -109,7 +111,9 @@ class RefinedMaskHead(MaskHeadSmallConv):
             "semantic_gain": detr.SEMANTIC_GAIN,
         }
 
-    def forward(self, projected, maps, counts, features, queries: MaskQueries) -> Tensor:
+    def forward(  # type: ignore[override]  # it needs the queries
+        self, projected, maps, counts, features, queries: MaskQueries
+    ) -> Tensor:
         """As `MaskHeadSmallConv.forward`, at `mask_stride`.
 
         Returns:

@@ -7,6 +7,7 @@ added begins at zero, so that with the weights of a DETR the model begins as tha
 """
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from detectron2.config import configurable
@@ -22,6 +23,9 @@ from .transformer import Context, Decoded, Transformer
 _ENLARGED = 1.1  # times a box: what is looked at
 
 
+RegionDecodedT = TypeVar("RegionDecodedT", bound="RegionDecoded")
+
+
 @dataclass(frozen=True)
 class RegionDecoded(Decoded):
     """
@@ -34,7 +38,8 @@ class RegionDecoded(Decoded):
     levels: Levels
     references: Tensor
 
-    def of_images(self, images: slice) -> "RegionDecoded":
+    def of_images(self: RegionDecodedT, images: slice) -> RegionDecodedT:
+        """See `Decoded.of_images`."""
         return replace(
             super().of_images(images),
             levels=self.levels.of_images(images),
@@ -64,8 +69,9 @@ class Seen:
 class RegionTransformer(Transformer):
     """`Transformer`, and the features of each query's box in every decoder layer."""
 
-    pyramid_outputs = ("res2",)  # what boxes are looked at in
+    pyramid_outputs: tuple[str, ...] = ("res2",)  # what boxes are looked at in
     regions_begin_at_zero = True
+    whole_image: Tensor
 
     @configurable
     def __init__(
@@ -91,6 +97,7 @@ class RegionTransformer(Transformer):
         )
         if self.regions_begin_at_zero:
             for regions in self.regions:
+                assert isinstance(regions, RegionFeatures)
                 nn.init.zeros_(regions.out.weight)
                 nn.init.zeros_(regions.out.bias)
         self.register_buffer("whole_image", torch.tensor([0.5, 0.5, 1.0, 1.0]), persistent=False)
@@ -104,7 +111,7 @@ class RegionTransformer(Transformer):
             "region_resolution": cfg.MODEL.DETR.REGION_RESOLUTION,
         }
 
-    def forward(
+    def forward(  # type: ignore[override]  # it needs a context
         self,
         projected: Tensor,
         padding_mask: Tensor | None,
@@ -155,7 +162,9 @@ class RegionTransformer(Transformer):
         Returns:
             hs (L, B, N, d) and references (L, B, N, 4); L = 1 without `all_layers`.
         """
-        target, outputs, references = content, [], []
+        target = content
+        outputs: list[Tensor] = []
+        references: list[Tensor] = []
         for layer, regions in zip(self.decoder.layers, self.regions):
             if outputs:
                 boxes = self.next_boxes(outputs[-1], boxes, context.box_head)

@@ -62,9 +62,8 @@ def _in_one_pass(x, weight, bias, stride, padding, dilation, groups, added, relu
     if added is None:
         last = "relu" if relu else "none"
         return torch.ops.mkldnn._convolution_pointwise(*convolution, last, [], "")
-    last = "relu" if relu else None
     sum_ = torch.ops.mkldnn._convolution_pointwise_.binary
-    return sum_(added, *convolution, "add", 1.0, last, [], "")
+    return sum_(added, *convolution, "add", 1.0, "relu" if relu else None, [], "")
 
 
 def _is_plain_float32(x: Tensor) -> bool:
@@ -87,8 +86,8 @@ def _one_pass_works() -> bool:
     x, added = numbers.view(2, 1, 8, 3, 3)
     convolution = (x, numbers[:64].view(8, 8, 1, 1), numbers[:8], (1, 1), (0, 0), (1, 1), 1)
     try:
-        found = _in_one_pass(*convolution, added.clone(), True)
-        found = found, _in_one_pass(*convolution, None, False)
+        summed = _in_one_pass(*convolution, added.clone(), True)
+        found = summed, _in_one_pass(*convolution, None, False)
     except (AttributeError, NotImplementedError, RuntimeError, TypeError):
         return False
     plain = F.conv2d(*convolution)
@@ -98,6 +97,11 @@ def _one_pass_works() -> bool:
 
 class _Folding(nn.Module):
     """What the parts share: their convolutions, made by Detectron2, get another `forward`."""
+
+    conv1: nn.Module
+    conv2: nn.Module
+    conv3: nn.Module
+    shortcut: nn.Module | None
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -130,7 +134,7 @@ class BottleneckBlock(_Folding, resnet.BottleneckBlock):
         return self.conv3(out, _shortcut(self, x, overwrite), relu=True)
 
 
-def _shortcut(block: nn.Module, x: Tensor, overwrite: bool) -> Tensor:
+def _shortcut(block: _Folding, x: Tensor, overwrite: bool) -> Tensor:
     """What the block's result is added to, and may be written over."""
     if block.shortcut is not None:
         return block.shortcut(x)

@@ -51,7 +51,9 @@ def log_odds(semantic: Tensor) -> Tensor:
 def pad_segment_maps(targets: list[Targets], size: tuple[int, int]) -> Tensor:
     """(B, H, W) int64, t + 1 at segment t of an image, 0 at VOID and in the padding."""
     maps = []
-    for segment_map in (t.segment_map.long() for t in targets):
+    for target in targets:
+        assert target.segment_map is not None, "masks are trained where all images have them"
+        segment_map = target.segment_map.long()
         h, w = segment_map.shape
         maps.append(F.pad(segment_map, (0, size[1] - w, 0, size[0] - h)))
     return torch.stack(maps)

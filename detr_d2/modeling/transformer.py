@@ -4,6 +4,7 @@ Positions are added to queries and keys, never to values, in every attention of 
 """
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from detectron2.config import configurable
@@ -33,6 +34,9 @@ class Context:
     targets: list[Targets] | None
 
 
+DecodedT = TypeVar("DecodedT", bound="Decoded")
+
+
 @dataclass(frozen=True)
 class Decoded:
     """What a transformer makes of the image and the queries.
@@ -45,7 +49,7 @@ class Decoded:
     hs: Tensor
     memory: Tensor
 
-    def of_images(self, images: slice) -> "Decoded":
+    def of_images(self: DecodedT, images: slice) -> DecodedT:
         """The same for some images of the batch."""
         return replace(self, hs=self.hs[:, images], memory=self.memory[images])
 

@@ -33,9 +33,9 @@ class UpsampledMasks:
     def __init__(
         self,
         logits: Tensor,
-        padded_size: tuple[int, int],
-        image_size: tuple[int, int],
-        output_size: tuple[int, int],
+        padded_size: tuple[int, ...],
+        image_size: tuple[int, ...],
+        output_size: tuple[int, ...],
         nearest: bool = True,
     ):
         """
@@ -126,10 +126,10 @@ class UpsampledMasks:
         logits = self.by_pixel.flatten(0, 1) if queries is None else self.by_pixel.flatten()
         behind = (columns + 1).clamp(max=width - 1)
         for row in (rows, (rows + 1).clamp(max=height - 1)):
-            places = [row * width + column for column in (columns, behind)]
+            left, right = row * width + columns, row * width + behind
             if queries is not None:
-                places = [place * number + queries for place in places]
-            yield tuple(logits.index_select(0, place) for place in places)
+                left, right = left * number + queries, right * number + queries
+            yield logits.index_select(0, left), logits.index_select(0, right)
 
     def _in_rows(self, some: slice) -> Tensor:
         """(r, w', K) logits of some of the h' rows."""
@@ -182,7 +182,7 @@ def look_up(table: Tensor, places: Tensor) -> Tensor:
 
 
 def upsample_masks(
-    mask_logits: Tensor, padded_size: tuple[int, int], image_size: tuple[int, int]
+    mask_logits: Tensor, padded_size: tuple[int, ...], image_size: tuple[int, ...]
 ) -> Tensor:
     """(K, H/4, W/4) -> (K, height, width): bilinear to the padded batch, cropped to the image.
 
@@ -192,7 +192,7 @@ def upsample_masks(
     return masks[:, 0, : image_size[0], : image_size[1]]
 
 
-def resize_nearest(values: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_nearest(values: Tensor, size: tuple[int, ...]) -> Tensor:
     """(..., h, w) of any dtype -> (..., *size), to the pixel as Pillow's NEAREST does it."""
     h, w = values.shape[-2:]
     rows = _nearest_centres(h, size[0]).to(values.device)

@@ -37,7 +37,8 @@ class WindowHead(nn.Module):
         )
         self.out = nn.Conv2d(channels, 4, 3, padding=1)
         nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        if self.out.bias is not None:
+            nn.init.zeros_(self.out.bias)
 
     def forward(self, levels, windows: Tensor, images: Tensor, embeddings: Tensor) -> Tensor:
         """(T, 4), (T,), (T, d) -> (T, 2R, 2R)."""
@@ -49,7 +50,7 @@ class WindowHead(nn.Module):
         return x.reshape(len(x), 2 * self.resolution, 2 * self.resolution)
 
 
-def sample(maps: Tensor, windows: Tensor, resolution: int, size: tuple[int, int]) -> Tensor:
+def sample(maps: Tensor, windows: Tensor, resolution: int, size: tuple[int, ...]) -> Tensor:
     """Maps at the points of windows; bilinear, beyond the border as at it.
 
     Bilinear interpolation on a grid is two products of matrices, one an axis.

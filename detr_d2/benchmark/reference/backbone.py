@@ -9,6 +9,11 @@ BLOCKS_PER_STAGE = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (
 class FrozenBatchNorm(nn.Module):
     """Two passes over the map: times `scale`, plus `shift`. [official]"""
 
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self, channels: int):
         super().__init__()
         for name in ("weight", "bias", "running_mean", "running_var"):

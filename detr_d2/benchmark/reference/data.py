@@ -31,7 +31,8 @@ def load(dataset_dict: dict, length: int, max_size: int) -> dict:
     segment_ids = np.array([info["id"] for info in dataset_dict["segments_info"]])
     masks = torch.as_tensor(ids == segment_ids[:, None, None], dtype=torch.uint8)
 
-    size = official_size(*masks.shape[1:], length, max_size)
+    height, width = masks.shape[1:]
+    size = official_size(height, width, length, max_size)
     image = image.resize(size[::-1], Image.Resampling.BILINEAR)
     masks = F.interpolate(masks[:, None].float(), size=size, mode="nearest-exact")[:, 0] > 0.5
     instances = Instances(size)

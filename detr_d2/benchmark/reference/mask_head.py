@@ -26,6 +26,11 @@ class AttentionMap(nn.Module):
 class MaskHead(nn.Module):
     """Convolutions over each query's maps, larger step by step with the backbone's features."""
 
+    lay1: nn.Conv2d
+    lay2: nn.Conv2d
+    gn1: nn.GroupNorm
+    gn2: nn.GroupNorm
+
     def __init__(self, d_model: int, num_maps: int, backbone_channels: list[int]):
         """
         Args:

@@ -13,12 +13,12 @@ def panoptic_by_scores(
 ) -> tuple[Tensor, list[dict]]:
     """The rule MODEL.DETR.PANOPTIC.MERGE "scores", with the arguments of
     `postprocessing.panoptic_of`; the image has no padding."""
-    scores, classes = logits.softmax(-1).max(-1)
-    keep = classes.ne(logits.shape[-1] - 1) & (scores > detr.PANOPTIC.SCORE_THRESHOLD)
-    scores, classes = scores[keep], classes[keep].tolist()
+    scores, labels = logits.softmax(-1).max(-1)
+    keep = labels.ne(logits.shape[-1] - 1) & (scores > detr.PANOPTIC.SCORE_THRESHOLD)
+    scores, classes = scores[keep], labels[keep].tolist()
     p = F.interpolate(masks[keep][:, None], output_size, mode="bilinear")[:, 0].sigmoid()
     products = scores[:, None, None] * p
-    winners = products.argmax(0) if len(classes) else None
+    winners = products.argmax(0) if len(classes) else torch.empty(0)
     left = []
     for query in range(len(classes)):
         own = p[query] > 0.5

@@ -1,5 +1,7 @@
 """DETR and panoptic DETR as they were published, with the parameter names of ours."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,6 +19,10 @@ class ReferencePanopticDETR(nn.Module):
     It takes the inputs that `PanopticDETR` takes, and in training also `masks` (T, h, w) bool of
     each image in place of `segment_map`; its `state_dict` is that of `PanopticDETR`.
     """
+
+    bbox_embed: Any  # with a list of layers
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, cfg, is_thing: list[bool], with_masks: bool = True):
         """

@@ -53,10 +53,10 @@ def panoptic_of(
             first_of_class.setdefault(label, []).append(query)
     winners, areas = _winners_and_areas(masks, list(first_of_class.values()), output_size)
     while len(classes):
-        large = [area > detr.PANOPTIC.SMALL_SEGMENT_AREA for area in areas]
-        if all(large):
+        are_large = [area > detr.PANOPTIC.SMALL_SEGMENT_AREA for area in areas]
+        if all(are_large):
             break
-        large = torch.tensor(large, device=classes.device)
+        large = torch.tensor(are_large, device=classes.device)
         scores, classes, masks = scores[large], classes[large], masks[large]
         winners, areas = _winners_and_areas(masks, [], output_size)
     segments = [

@@ -1,6 +1,7 @@
 """DETR's transformer as it was published: post-norm, attention that also gives its weights."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,9 @@ class DecoderLayer(Layer):
 
 class Transformer(nn.Module):
     """Encoder and decoder by the keys MODEL.DETR, with tokens first and the batch second."""
+
+    encoder: Any
+    decoder: Any
 
     def __init__(self, detr):
         super().__init__()

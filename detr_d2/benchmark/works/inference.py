@@ -5,6 +5,7 @@ import torch
 from ..agreement import differing_pixels, instances_apart
 from ..inputs import draw_scene, model_input, panoptic_fpn_input
 from ..models import (
+    AnyDETR,
     DecidedClasses,
     build_detr,
     build_panoptic_fpn,
@@ -48,7 +49,7 @@ class PanopticInference(Work):
             scene = draw_scene(seed, settings.input_size, settings.segments, things)
             inputs.append(model_input(scene, settings.image_size))
         if variant.model == "panoptic-fpn":
-            model, _ = build_panoptic_fpn(variant, settings)
+            model: AnyDETR = build_panoptic_fpn(variant, settings)[0]
             inputs = [panoptic_fpn_input(x, things) for x in inputs]
         else:
             model = build_detr(variant, cfg)

@@ -54,6 +54,7 @@ class Work:
 
     @property
     def title(self) -> str:
+        """The heading of its table."""
         raise NotImplementedError
 
     def takes_part(self, variant: Variant) -> bool:
@@ -61,6 +62,7 @@ class Work:
         return variant in PLAIN
 
     def prepare(self, variant: Variant) -> Case:
+        """The variant, ready to be run."""
         raise NotImplementedError
 
     def compare(self, result, reference) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -241,9 +242,9 @@ def _is_polygon(segmentation) -> bool:
     )
 
 
-def checked_polygon(polygon: list[float | str]) -> list[float]:
-    """Its numbers x, y, x, y, ... in pixels; a `ValueError` says what is wrong with them."""
-    polygon = [float(x) for x in polygon]
+def checked_polygon(numbers: Iterable[float | str]) -> list[float]:
+    """x, y, x, y, ... of its points in pixels; a `ValueError` says what is wrong with them."""
+    polygon = [float(x) for x in numbers]
     if len(polygon) < 6 or len(polygon) % 2:
         raise ValueError(f"a polygon has {len(polygon)} numbers, not x and y of three points")
     if not all(math.isfinite(x) and abs(x) < _FARTHEST for x in polygon):
@@ -273,7 +274,8 @@ def _runs_of_text(text: str) -> list[int]:
     A character holds six bits: five of a number, the lowest first, and whether more of it follow.
     From the fourth on, a number is the difference to the run before the last.
     """
-    runs, number, bits = [], 0, 0
+    runs: list[int] = []
+    number, bits = 0, 0
     for character in text:
         six = ord(character) - 48
         if not 0 <= six < 64:

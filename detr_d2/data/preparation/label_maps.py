@@ -161,11 +161,11 @@ def _annotate(
     canvas = Canvas(height, width, where)
     add_stuff(canvas, labels, categories)
     things = [c for c in categories if c["isthing"]]
-    if things and objects.root is not None:
+    if things and objects is not None and objects.root is not None:
         path = join_inside(objects.root, objects.ending.replace(picture.file_name), where)
         instances = read_label_map(path, height, width, where, colours)
         _add_numbered_things(canvas, labels, instances, things, objects.crowd_below)
-    elif things:
+    elif things and objects is not None:
         _add_connected_things(canvas, labels, things, objects.least_area)
     known = {label for c in categories for label in labels_of(c)} | ignored
     for label in np.setdiff1d(labels, list(known)).tolist():

@@ -33,7 +33,8 @@ def from_mask_folders(
         category: the class of all masks; empty takes it from their names.
     """
     names = find_image_files(image_root)
-    masks_of, notes = _brush_masks(mask_root, names, category), ()
+    masks_of = _brush_masks(mask_root, names, category)
+    notes: tuple[str, ...] = ()
     if masks_of:
         notes = (_pairing(masks_of),)
     else:
@@ -105,7 +106,8 @@ def _brush_masks(
 
 
 def _pairing(masks_of: dict[str, list[tuple[str, str]]]) -> str:
-    task = {name: _BRUSH.fullmatch(masks[0][0])["task"] for name, masks in masks_of.items()}
+    matches = {name: _BRUSH.fullmatch(masks[0][0]) for name, masks in masks_of.items()}
+    task = {name: match["task"] for name, match in matches.items() if match is not None}
     first, last = next(iter(task)), next(reversed(task))
     return (
         "warning: Label Studio's masks name tasks, not images. They are taken in order, task "

@@ -58,7 +58,7 @@ class Classes:
             first_of.setdefault(new, old)
             if first_of[new] != old and old not in self.merge.get(new, ()):
                 raise UserError(f"{old} and {first_of[new]} would both be {new}: use --merge.")
-        kept = [c for c in categories if first_of.get(name_of.get(c["name"])) == c["name"]]
+        kept = [c for c in categories if first_of.get(name_of.get(c["name"], "")) == c["name"]]
         new_id = {
             c["id"]: by_name[first_of[name_of[c["name"]]]]["id"]
             for c in categories

@@ -93,10 +93,10 @@ class Source:
 
 def listed_size_of(image: dict) -> tuple[int, int] | None:
     """(height, width) of an image of a COCO JSON; None where it has none, as -1 of VIA."""
-    size = image.get("height"), image.get("width")
-    if all(isinstance(side, (int, float)) and side >= 1 for side in size):
-        return int(size[0]), int(size[1])
-    return None
+    height, width = (image.get(side) for side in ("height", "width"))
+    if not isinstance(height, (int, float)) or not isinstance(width, (int, float)):
+        return None
+    return (int(height), int(width)) if height >= 1 and width >= 1 else None
 
 
 def read_list(path: Path, what: str = "a list of images") -> list[str]:

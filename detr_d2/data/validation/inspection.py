@@ -105,7 +105,8 @@ def _inspect(
     pixels = _try_to_read(read_image, image_root, image["file_name"], where, problems)
     ids = _try_to_read(read_panoptic_png, panoptic_root, annotation["file_name"], where, problems)
 
-    digest, void, areas = None, None, ()
+    digest, void = None, None
+    areas: tuple[int, ...] = ()
     png = f"{annotation['file_name']} {where}"
     if pixels is not None:
         digest = _digest(pixels)
@@ -132,7 +133,7 @@ def _meant_form(root: str, annotation: dict, segments: list[dict], measured) -> 
 
 
 def _size_problems(
-    image: dict, png: str, size: tuple[int, int], ids: np.ndarray | None
+    image: dict, png: str, size: tuple[int, ...], ids: np.ndarray | None
 ) -> Iterator[Problem]:
     """Where JSON and PNG do not have the (height, width) of the image."""
     try:
@@ -174,7 +175,7 @@ def _measure(ids: np.ndarray) -> tuple[dict[int, dict], int]:
     values, lengths = runs_of(ids)
     present, numbers = np.unique(values, return_inverse=True)
     segment_map = (numbers + 1).repeat(lengths).reshape(ids.shape)
-    measured = {
+    measured: dict[int, dict] = {
         int(id_): {"area": area, "bbox": box}
         for id_, (area, box) in zip(present, measure_segments(segment_map, len(present)))
     }

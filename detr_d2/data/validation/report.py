@@ -49,6 +49,7 @@ class Report:
 
     @property
     def is_wrong(self) -> bool:
+        """Whether training would crash, or an evaluation be false."""
         return any(problem.wrong for problem in self.problems)
 
     def text(self, examples: int) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import torch
 from detectron2.config import configurable
@@ -85,6 +86,10 @@ class Encoded:
 @META_ARCH_REGISTRY.register()
 class DETR(ModelKind, nn.Module):
     """Object detection with transformers; boxes and classes, no masks."""
+
+    transformer: Any  # with the methods of `Transformer`
+    pixel_mean: Tensor
+    pixel_std: Tensor
 
     @configurable
     def __init__(
@@ -174,6 +179,7 @@ class DETR(ModelKind, nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """That the model is on, and inputs are moved to."""
         return self.pixel_mean.device
 
     def forward(self, batched_inputs: list[dict]):

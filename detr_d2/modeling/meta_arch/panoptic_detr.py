@@ -1,5 +1,7 @@
 """Panoptic DETR: DETR with a mask for every query, merged into one panoptic map. [DETR 4.4]"""
 
+from typing import Any
+
 import torch
 from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY
@@ -29,6 +31,8 @@ class PanopticDETR(DETR):
     """Boxes, masks and the panoptic map of things and stuff."""
 
     gives_panoptic = True
+    mask_head: Any  # with the methods of `MaskHeadSmallConv`
+    is_thing: Tensor
 
     @configurable
     def __init__(
