@@ -4,6 +4,7 @@ is no number."""
 import logging
 import time
 from contextlib import nullcontext
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ class TrainingStep(SimpleTrainer):
         data_time = time.perf_counter() - start
         if self.parts == 1:
             losses = self._losses(batch)
-            total = sum(losses.values())
+            total = _sum(losses)
             finite = _finite_on_all(total)
             if finite:
                 self.optimizer.zero_grad()
@@ -115,9 +116,9 @@ class TrainingStep(SimpleTrainer):
             wait = number < self.parts and comm.get_world_size() > 1
             with self.model.no_sync() if wait else nullcontext(), counts.of_a_part(known=True):
                 losses = {name: x / self.parts for name, x in self._losses(part).items()}
-                self.grad_scaler.scale(sum(losses.values())).backward()
+                self.grad_scaler.scale(_sum(losses)).backward()
             means = {name: x.detach() + means.get(name, 0) for name, x in losses.items()}
-        return means, _finite_on_all(sum(means.values()))
+        return means, _finite_on_all(_sum(means))
 
     def _pass_over(self, batch: list[dict], losses: dict[str, Tensor]) -> None:
         self._not_finite += 1
@@ -145,6 +146,10 @@ class TrainingStep(SimpleTrainer):
         # A checkpoint of float32 or bfloat16 training has no scale to go on with.
         if state_dict.get("grad_scaler") and self.grad_scaler.is_enabled():
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+
+
+def _sum(losses: dict[str, Tensor]) -> Tensor:
+    return reduce(torch.add, losses.values())
 
 
 def _finite_on_all(loss: Tensor) -> bool:
