@@ -8,7 +8,7 @@ _HOW_TO_GET = {
     "detectron2": "run `make env` in the repository for a tested copy, or "
     "`pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2`",
     "cv2": "run `make env` in the repository, or `pip install opencv-python-headless`",
-    "submitit": "run `make env` in the repository, or `pip install 'detr_d2[slurm]'`",
+    "submitit": "run `make env` in the repository, or `pip install submitit`",
     "panopticapi": "run `make env` in the repository, or "
     "`pip install git+https://github.com/cocodataset/panopticapi`",
 }
