@@ -175,7 +175,7 @@ class Trainer(DefaultTrainer):
             # Both before the writers; what is kept is known behind the evaluation.
             built[evaluation + 2 : evaluation + 2] = [watching, keeping]
         if decay := self.cfg.SOLVER.AVERAGE_DECAY:
-            averaging = AverageWeights(getattr(self.model, "module", self.model), decay)
+            averaging = AverageWeights(self.checkpointer.model, decay)
             self.checkpointer.saved_model = averaging.model
             built.insert(0, averaging)
         return built

@@ -76,14 +76,12 @@ class TrainingStep(SimpleTrainer):
         data_time = time.perf_counter() - start
         if self.parts == 1:
             losses = self._losses(batch)
-            total = _sum(losses)
-            finite = _finite_on_all(total)
-            if finite:
-                self.optimizer.zero_grad()
-                self.grad_scaler.scale(total).backward()
+            self.optimizer.zero_grad()
+            self.grad_scaler.scale(_sum(losses)).backward()
         else:
-            losses, finite = self._accumulated(batch)
-        if not finite:
+            losses = self._accumulated(batch)
+        # Behind the backward pass, which a GPU begins without waiting for the answer.
+        if not _finite_on_all(_sum(losses)):
             self._pass_over(batch, losses)
             return
         self._not_finite = 0
@@ -96,11 +94,11 @@ class TrainingStep(SimpleTrainer):
         with self._precision:
             return self.model(batch)
 
-    def _accumulated(self, batch: list[dict]) -> tuple[dict[str, Tensor], bool]:
+    def _accumulated(self, batch: list[dict]) -> dict[str, Tensor]:
         """Gradients of the losses that all images would have together, part by part.
 
         Returns:
-            The losses, without gradients, and whether all of them are finite, on all processes.
+            The losses, without gradients.
         """
         size = len(batch) // self.parts
         batches = [batch[first : first + size] for first in range(0, len(batch), size)]
@@ -118,7 +116,7 @@ class TrainingStep(SimpleTrainer):
                 losses = {name: x / self.parts for name, x in self._losses(part).items()}
                 self.grad_scaler.scale(_sum(losses)).backward()
             means = {name: x.detach() + means.get(name, 0) for name, x in losses.items()}
-        return means, _finite_on_all(_sum(means))
+        return means
 
     def _pass_over(self, batch: list[dict], losses: dict[str, Tensor]) -> None:
         self._not_finite += 1

@@ -43,7 +43,7 @@ class PartCounts:
             if place == len(self._sums):
                 self._sums.append(torch.zeros_like(number))
             self._sums[place] = self._sums[place] + number
-        return self._sums[place].clone()
+        return self._sums[place]
 
 
 _active: PartCounts | None = None

@@ -143,6 +143,9 @@ class SetCriterion(nn.Module):
         # A query of its class's own needs no box: where stuff is says its mask.
         fixed = len(self.matcher.fixed_classes)
 
+        # In every layer as many queries are matched, and all classes but no-object weigh 1.
+        share, share_of_fixed = self._shares(target_classes[0]) if are_shared() else (1.0, 1.0)
+
         losses = {}
         last = len(logits) - 1
         for layer in range(len(logits)):
@@ -150,19 +153,37 @@ class SetCriterion(nn.Module):
             pairs = matches.images[matches.boxed], matches.queries[layer, matches.boxed]
             matched = boxes[layer][pairs]
             wanted = target_boxes[matches.targets[layer, matches.boxed]]
-            losses["loss_ce" + suffix] = self.class_weight * mean_cross_entropy(
-                logits[layer, :, fixed:], target_classes[layer, :, fixed:], self.weight_of_class
+            cross_entropy = F.cross_entropy(
+                logits[layer, :, fixed:].flatten(0, 1),
+                target_classes[layer, :, fixed:].flatten(),
+                self.weight_of_class,
             )
+            losses["loss_ce" + suffix] = self.class_weight * share * cross_entropy
             if fixed:
                 # Whether their class is there is as often yes as no: no-object weighs 1.
-                losses["loss_ce_fixed" + suffix] = self.class_weight * mean_cross_entropy(
-                    logits[layer, :, :fixed], target_classes[layer, :, :fixed]
+                cross_entropy = F.cross_entropy(
+                    logits[layer, :, :fixed].flatten(0, 1),
+                    target_classes[layer, :, :fixed].flatten(),
+                )
+                losses["loss_ce_fixed" + suffix] = (
+                    self.class_weight * share_of_fixed * cross_entropy
                 )
             losses["loss_bbox" + suffix] = self.l1_weight * box_l1_loss(matched, wanted) / num_boxes
             losses["loss_giou" + suffix] = (
                 self.giou_weight * box_giou_loss(matched, wanted) / num_boxes
             )
         return losses
+
+    def _shares(self, classes: Tensor) -> tuple[Tensor, Tensor | float]:
+        """(B, N), of one layer -> what makes weighted means over these queries, those that are
+        matched and those of a class's own, parts of the means over all queries of a step."""
+        fixed = len(self.matcher.fixed_classes)
+        weights = self.weight_of_class[classes[:, fixed:]].sum()
+        share = weights / mean_over_parts(weights)
+        if not fixed:
+            return share, 1.0
+        of_fixed = weights.new_tensor(classes[:, :fixed].numel())
+        return share, of_fixed / mean_over_parts(of_fixed)
 
     def pair_losses(
         self, logits: Tensor, boxes: Tensor, labels: Tensor, target_boxes: Tensor
@@ -294,21 +315,6 @@ def number_of_targets(
     others = torch.tensor(but_not, dtype=labels.dtype, device=labels.device)
     number = (~torch.isin(labels, others)).sum()
     return mean_over_parts(number.to(device, torch.float32))
-
-
-def mean_cross_entropy(logits: Tensor, classes: Tensor, weights: Tensor | None = None) -> Tensor:
-    """The weighted mean over the queries of all images of a step.
-
-    Args:
-        logits: (B, N, C + 1).
-        classes: (B, N) int64.
-        weights: (C + 1,); None is 1 each.
-    """
-    mean = F.cross_entropy(logits.flatten(0, 1), classes.flatten(), weights)
-    if not are_shared():
-        return mean
-    number = mean.new_tensor(classes.numel()) if weights is None else weights[classes].sum()
-    return mean * number / mean_over_parts(number)
 
 
 def target_masks(

@@ -112,11 +112,8 @@ def test_a_loader_goes_on_with_the_same_chance(num_workers):
     assert torch.get_rng_state().equal(state)
 
 
-LEFT_AT_THE_END = """
-from tests.data.test_training_loader import RAISE, Endless, Order, build_training_loader, mapper
-
-images = iter(
-    build_training_loader(
+def endless_loader(mapper, num_workers):
+    return build_training_loader(
         [{"file_name": str(n), "width": 3, "height": 2} for n in range(10)],
         mapper,
         Endless(),
@@ -124,9 +121,14 @@ images = iter(
         broken_images=RAISE,
         iteration=0,
         group_by_shape=True,
-        num_workers=2,
+        num_workers=num_workers,
     )
-)
+
+
+LEFT_AT_THE_END = """
+from tests.data.test_training_loader import endless_loader, mapper
+
+images = iter(endless_loader(mapper, num_workers=2))
 next(images)
 raise ValueError("an error whose traceback holds the images")
 """
@@ -144,17 +146,7 @@ def dying_mapper(image: dict):
 
 
 def test_a_process_that_reads_and_dies_is_named():
-    dicts = [{"file_name": str(n), "width": 3, "height": 2} for n in range(10)]
-    loader = build_training_loader(
-        dicts,
-        dying_mapper,
-        Endless(),
-        Order(3, 1, 2),
-        broken_images=RAISE,
-        iteration=0,
-        group_by_shape=True,
-        num_workers=1,
-    )
+    loader = endless_loader(dying_mapper, num_workers=1)
     with pytest.raises(UserError, match=r"DataLoader worker.*NUM_WORKERS"), dead_readers_named():
         next(iter(loader))
 
