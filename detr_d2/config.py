@@ -180,9 +180,6 @@ def _add_data(cfg: CfgNode) -> None:
     # The value of white in images of 16 bits a channel; 4095 for 12 bits of a camera.
     cfg.INPUT.WHITE = 65535
 
-    # With this probability, half of the segments of another image, drawn at random and augmented by
-    # itself, are put over an image: many scenes out of few (docs/learning_fast.md).
-    cfg.INPUT.MIX_PROBABILITY = 0.0
     # The official augmentation: with this probability, resize the shorter side to one of
     # RESIZE_BEFORE (pixels) and crop each side to RANGE (least, most pixels), before the
     # resize that every image gets (INPUT.MIN_SIZE_TRAIN). [official]

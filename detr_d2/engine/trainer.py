@@ -128,7 +128,6 @@ class Trainer(DefaultTrainer):
             iteration=start_iter,
             group_by_shape=loader.ASPECT_RATIO_GROUPING,
             num_workers=loader.NUM_WORKERS,
-            mix_probability=cfg.INPUT.MIX_PROBABILITY,
         )
 
     @classmethod
