@@ -9,6 +9,7 @@ _HOW_TO_GET = {
     "`pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2`",
     "cv2": "run `make env` in the repository, or `pip install opencv-python-headless`",
     "submitit": "run `make env` in the repository, or `pip install submitit`",
+    "timm": "run `make env` in the repository, or `pip install timm`",
     "panopticapi": "run `make env` in the repository, or "
     "`pip install git+https://github.com/cocodataset/panopticapi`",
 }

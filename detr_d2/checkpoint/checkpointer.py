@@ -24,7 +24,7 @@ from .classes import (
     take_rows,
 )
 from .formats import ABOUT, About, Checkpoint, read_checkpoint, record
-from .names import below_a_pyramid
+from .names import within_the_backbone
 from .on_disk import (
     DamagedFile,
     check_whole,
@@ -176,7 +176,7 @@ class Checkpointer(DetectionCheckpointer):
         source: Checkpoint = checkpoint.pop("model")
         model = self.model.state_dict()
         weights = fit_class_head(source, model, classes_of_dataset(self.dataset))
-        weights = below_a_pyramid(weights, model)
+        weights = within_the_backbone(weights, model)
         fitted = report.fit(weights, model)
         if not fitted.weights:
             raise UserError(
