@@ -215,6 +215,9 @@ def _add_data(cfg: CfgNode) -> None:
     cfg.DATALOADER.setdefault("RANDOM_SUBSET_RATIO", 1.0)
     cfg.DATASETS.setdefault("TRAIN_REPEAT_FACTOR", [])
 
+    # Whether the headers of all images are read before the first step, and before an evaluation, so
+    # that a missing file or a wrong size is known at once. Images of a remote dataset never are.
+    cfg.DATALOADER.CHECK_IMAGES = True
     # A training's images that cannot be read: "raise" ends with the first; "skip" takes others in
     # their place and names them in OUTPUT_DIR/broken_images.txt, up to a share of all.
     cfg.DATALOADER.BROKEN_IMAGES = "raise"

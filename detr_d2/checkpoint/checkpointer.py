@@ -74,7 +74,12 @@ class Checkpointer(DetectionCheckpointer):
     ) -> "Checkpointer":
         """The checkpointer of a model that was built from `cfg`."""
         datasets = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
-        about = About(cfg.MODEL.RESNETS.RES5_DILATION == 2, cfg.MODEL.DETR.NHEADS)
+        resnets = cfg.MODEL.RESNETS
+        about = About(
+            resnets.RES5_DILATION == 2,
+            cfg.MODEL.DETR.NHEADS,
+            stride_in_1x1=resnets.STRIDE_IN_1X1 if resnets.DEPTH >= 50 else None,
+        )
         return cls(
             model,
             save_dir,
@@ -218,7 +223,11 @@ def _in_short(classes: Classes) -> str:
 
 def _warn_of_other_architecture(theirs: About, ours: About) -> None:
     """Weights fit these in names and shapes, and give other results all the same."""
-    keys = {"dilation": "MODEL.RESNETS.RES5_DILATION", "num_heads": "MODEL.DETR.NHEADS"}
+    keys = {
+        "dilation": "MODEL.RESNETS.RES5_DILATION",
+        "num_heads": "MODEL.DETR.NHEADS",
+        "stride_in_1x1": "MODEL.RESNETS.STRIDE_IN_1X1",
+    }
     for name, key in keys.items():
         of_checkpoint, of_model = getattr(theirs, name), getattr(ours, name)
         if None not in (of_checkpoint, of_model) and of_checkpoint != of_model:
