@@ -24,7 +24,7 @@ from .classes import (
     take_rows,
 )
 from .formats import ABOUT, About, Checkpoint, read_checkpoint, record
-from .names import below_a_pyramid
+from .names import within_the_backbone
 from .on_disk import (
     DamagedFile,
     check_whole,
@@ -74,7 +74,12 @@ class Checkpointer(DetectionCheckpointer):
     ) -> "Checkpointer":
         """The checkpointer of a model that was built from `cfg`."""
         datasets = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
-        about = About(cfg.MODEL.RESNETS.RES5_DILATION == 2, cfg.MODEL.DETR.NHEADS)
+        resnets = cfg.MODEL.RESNETS
+        about = About(
+            resnets.RES5_DILATION == 2,
+            cfg.MODEL.DETR.NHEADS,
+            stride_in_1x1=resnets.STRIDE_IN_1X1 if resnets.DEPTH >= 50 else None,
+        )
         return cls(
             model,
             save_dir,
@@ -176,7 +181,7 @@ class Checkpointer(DetectionCheckpointer):
         source: Checkpoint = checkpoint.pop("model")
         model = self.model.state_dict()
         weights = fit_class_head(source, model, classes_of_dataset(self.dataset))
-        weights = below_a_pyramid(weights, model)
+        weights = within_the_backbone(weights, model)
         fitted = report.fit(weights, model)
         if not fitted.weights:
             raise UserError(
@@ -218,7 +223,11 @@ def _in_short(classes: Classes) -> str:
 
 def _warn_of_other_architecture(theirs: About, ours: About) -> None:
     """Weights fit these in names and shapes, and give other results all the same."""
-    keys = {"dilation": "MODEL.RESNETS.RES5_DILATION", "num_heads": "MODEL.DETR.NHEADS"}
+    keys = {
+        "dilation": "MODEL.RESNETS.RES5_DILATION",
+        "num_heads": "MODEL.DETR.NHEADS",
+        "stride_in_1x1": "MODEL.RESNETS.STRIDE_IN_1X1",
+    }
     for name, key in keys.items():
         of_checkpoint, of_model = getattr(theirs, name), getattr(ours, name)
         if None not in (of_checkpoint, of_model) and of_checkpoint != of_model:

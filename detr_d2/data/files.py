@@ -14,6 +14,12 @@ from detectron2.utils.file_io import PathManager
 from ..errors import UserError
 
 
+def is_remote(path: str | os.PathLike) -> bool:
+    """Whether a path, such as https://..., would be downloaded when it is read."""
+    scheme, found, _ = os.fspath(path).partition("://")
+    return bool(found) and scheme != "file"
+
+
 def read_json(path: str | os.PathLike) -> Any:
     """The content of a JSON file; a `UserError` where there is none."""
     path = os.fspath(path)

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import UserError
 from .broken_images import READING_ERRORS, BrokenImages
+from .files import is_remote
 from .images import read_image_size
 
 # What schedulers send some time before they take a machine, often to all of its processes; the last
@@ -178,10 +179,13 @@ class MappedImages(Dataset):
         return number
 
     def is_wide(self, number: int) -> bool:
-        """From the dict, or else from the header of the file."""
+        """From the dict, or else from the header of the file; of one that would be downloaded for
+        it, it is not known, and False."""
         image = self.dicts[number]
         if "width" in image and "height" in image:
             return image["width"] > image["height"]
+        if is_remote(image["file_name"]):
+            return False
         height, width = read_image_size(image["file_name"])
         return width > height
 

@@ -112,7 +112,7 @@ class Trainer(DefaultTrainer):
         loader = cfg.DATALOADER
         broken = BrokenImages(loader.BROKEN_IMAGES, loader.BROKEN_IMAGES_SHARE, cfg.OUTPUT_DIR)
         if order is None:  # otherwise it was done when the trainer was made
-            _check_on_main_process(dataset, cfg.DATASETS.TRAIN, broken)
+            _check_on_main_process(cfg, dataset, cfg.DATASETS.TRAIN, broken)
             if comm.is_main_process() and (queries := model.queries_of(cfg)):
                 warn_of_too_few_queries(dataset, *queries)
         mapper = build_training_mapper(
@@ -135,7 +135,7 @@ class Trainer(DefaultTrainer):
         require_coco(dataset_name)
         dataset = get_detection_dataset_dicts(dataset_name, filter_empty=False)
         check_dataset_classes(cfg, dataset_name)
-        _check_on_main_process(dataset, (dataset_name,))
+        _check_on_main_process(cfg, dataset, (dataset_name,))
         return build_detection_test_loader(
             dataset,
             mapper=InferenceDatasetMapper(cfg),
@@ -268,7 +268,7 @@ def _new_order(cfg) -> Order:
 
 
 def _check_on_main_process(
-    dataset: list[dict], names: tuple[str, ...], broken: BrokenImages | None = None
+    cfg, dataset: list[dict], names: tuple[str, ...], broken: BrokenImages | None = None
 ) -> None:
     if comm.is_main_process():
-        check_dataset(dataset, " and ".join(names), broken)
+        check_dataset(dataset, " and ".join(names), broken, cfg.DATALOADER.CHECK_IMAGES)

@@ -104,6 +104,21 @@ def test_torchvision_backbone_below_a_pyramid(tmp_path, shapes):
     assert torch.equal(detr.backbone.stem.conv1.weight, resnet.conv1.weight)
 
 
+@pytest.mark.parametrize("in_1x1", [False, True])
+def test_torchvisions_resnet50_starts_panoptic_fpn_of_coco(tmp_path, caplog, in_1x1):
+    """Its strides are elsewhere than in the weights that this configuration names."""
+    resnet = torchvision.models.resnet50()
+    torch.save(resnet.state_dict(), tmp_path / "resnet50.pth")
+    changes = STANDARD_WIDTHS | {"MODEL.RESNETS.STRIDE_IN_1X1": in_1x1}
+    config_file = "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml"
+    fpn, before = load(tmp_path / "resnet50.pth", config_file, changes)
+    weights = {f"backbone.{n}": w for n, w in fpn.backbone.bottom_up.state_dict().items()}
+    theirs, _ = names.rename(resnet.state_dict(), names.TORCHVISION)
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in weights.items())
+    assert not any(torch.equal(w, before[n]) for n, w in fpn.state_dict().items() if "bottom" in n)
+    assert ("correct MODEL.RESNETS.STRIDE_IN_1X1" in caplog.text) == in_1x1
+
+
 def test_detectron2_backbone(tmp_path, caplog):
     """A .pkl of numpy arrays without the backbone's prefix, with a classifier too many."""
     source = saved(tmp_path).backbone.state_dict()

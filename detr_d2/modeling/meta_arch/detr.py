@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from detectron2.config import configurable
 from detectron2.data import MetadataCatalog
-from detectron2.layers import ShapeSpec
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from detectron2.structures import ImageList
 from detectron2.utils.events import get_event_storage
@@ -17,9 +16,9 @@ from torch import Tensor, nn
 from ...errors import UserError
 from ...model_kind import ModelKind
 from ..backbone import (
-    LEVELS,
     check_image_size,
-    name_levels,
+    level_shapes,
+    levels_of,
     padding_mask_of,
     resize_padding_mask,
 )
@@ -106,7 +105,7 @@ class DETR(ModelKind, nn.Module):
         pixel_mean: list[float],
         pixel_std: list[float],
         input_format: str,
-        in_features: Sequence[str] = LEVELS,
+        in_features: Sequence[str] = (),
     ):
         """
         Args:
@@ -116,11 +115,12 @@ class DETR(ModelKind, nn.Module):
             deep_supervision: train every decoder layer (auxiliary losses).
             pixel_mean, pixel_std: of the channels, in the order of `input_format`, 0..255.
             input_format: "RGB" or "BGR", for the visualisation of inputs.
-            in_features: the backbone's levels, the coarsest last; see `name_levels`.
+            in_features: the backbone's levels, the coarsest last; see `levels_of`.
         """
         super().__init__()
         self.backbone = backbone
-        self.in_features = tuple(in_features)
+        self.levels = levels_of(in_features, backbone.output_shape())
+        self.level_shapes = level_shapes(in_features, backbone)
         self.position_encoding = position_encoding
         self.transformer = transformer
         self.criterion = criterion
@@ -138,7 +138,7 @@ class DETR(ModelKind, nn.Module):
     def from_config(cls, cfg):
         detr = cfg.MODEL.DETR
         backbone = build_backbone(cfg)
-        shapes = name_levels(detr.IN_FEATURES, backbone.output_shape())
+        shapes = level_shapes(detr.IN_FEATURES, backbone)
         transformer = TRANSFORMER_REGISTRY.build(detr.TRANSFORMER, cfg, shapes)
         criterion = CRITERION_REGISTRY.get(detr.CRITERION)
         criterion = criterion(**criterion.arguments_from(detr, transformer.fixed_classes))
@@ -171,11 +171,6 @@ class DETR(ModelKind, nn.Module):
         detr = cfg.MODEL.DETR
         fixed = TRANSFORMER_REGISTRY.get(detr.TRANSFORMER).fixed_classes_of(cfg)
         return detr.NUM_OBJECT_QUERIES, tuple(fixed)
-
-    @property
-    def level_shapes(self) -> dict[str, ShapeSpec]:
-        """Channels and strides of the backbone's levels, "res5" the coarsest."""
-        return name_levels(self.in_features, self.backbone.output_shape())
 
     @property
     def device(self) -> torch.device:
@@ -231,7 +226,8 @@ class DETR(ModelKind, nn.Module):
         """
         # Before the backbone, so that a GPU has work while this is copied to it.
         sizes = self.pixel_mean.new_tensor([(w, h) for h, w in images.image_sizes])
-        features = name_levels(self.in_features, self.backbone(images.tensor))
+        features = self.backbone(images.tensor)
+        features = {name: features[own] for name, own in self.levels.items()}
         res5 = features["res5"]
         mask = padding_mask_of(images.image_sizes, images.tensor.shape[-2:], self.device)
         mask = resize_padding_mask(mask, res5.shape[-2:])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...classes import panoptic_classes
 from ...errors import UserError
-from ..backbone import name_levels
+from ..backbone import level_shapes
 from ..mask_head import MaskQueries
 from ..matcher import Targets
 from ..merging import MergingRule
@@ -87,7 +87,7 @@ class PanopticDETR(DETR):
     def from_config(cls, cfg):
         detr = cfg.MODEL.DETR
         arguments = super().from_config(cfg)
-        shapes = name_levels(detr.IN_FEATURES, arguments["backbone"].output_shape())
+        shapes = level_shapes(detr.IN_FEATURES, arguments["backbone"])
         arguments.update(
             attention_map=ATTENTION_MAP_REGISTRY.build(detr.ATTENTION_MAP, cfg),
             mask_head=MASK_HEAD_REGISTRY.build(detr.MASK_HEAD, cfg, shapes),
