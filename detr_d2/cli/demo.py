@@ -16,6 +16,7 @@ from tqdm import tqdm
 from ..classes import first_dataset
 from ..drawing import draw_frame, draw_prediction, side_by_side
 from ..engine import Predictor, setup_cfg
+from ..engine.defaults import number_classes_like_weights
 from ..engine.sources import ImageSource, chunks, dataset_images, find_images
 from ..engine.tools import add_overrides, overrides_of, positive_int, save_picture
 from ..engine.video import FrameSource, annotate
@@ -66,6 +67,7 @@ def main() -> int:
     args = parse_args()
     setup_logger(name="detr_d2")
     cfg = configuration(args)
+    number_classes_like_weights(cfg, [args.dataset] if args.dataset else [])
     metadata = MetadataCatalog.get(first_dataset(cfg))
     if args.video is not None or args.camera is not None:
         with FrameSource(args.video if args.camera is None else args.camera) as source:

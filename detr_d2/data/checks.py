@@ -113,10 +113,10 @@ def _check_files(dataset_dict: dict) -> None:
     where = f"(image {dataset_dict['image_id']})"
     image = dataset_dict["file_name"]
     size = read_image_size(image, where)
-    check_listed_size(dataset_dict, size)
     if "pan_seg_file_name" in dataset_dict:
         png = dataset_dict["pan_seg_file_name"]
-        check_same_size(f"{png} {where}", read_image_size(png, where), image, size)
+        check_same_size(f"{png} {where}", read_image_size(png, where), image, size, image)
+    check_listed_size(dataset_dict, size)
 
 
 def check_listed_size(dataset_dict: dict, size: tuple[int, ...]) -> None:

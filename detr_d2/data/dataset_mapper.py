@@ -10,7 +10,8 @@ from detectron2.structures import Boxes, Instances
 
 from .augmentation import build_augmentations
 from .checks import check_listed_size
-from .images import WHITE, check_same_size, read_image, tensor_of
+from .depth import WHITE
+from .images import check_same_size, read_image, tensor_of
 from .panoptic_map import boxes_of_segments, number_segments, read_panoptic_png
 from .segmented_image import SegmentedImage
 

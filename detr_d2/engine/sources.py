@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from detectron2.data import DatasetCatalog, Metadata
 
-from ..data.images import WHITE, find_image_files, read_image
+from ..data.depth import WHITE
+from ..data.images import find_image_files, read_image
 from ..data.panoptic_map import read_segment_map
 from ..drawing import draw_panoptic
 from ..errors import UserError

@@ -43,6 +43,29 @@ def official(model, panoptic, num_rows):
     return {"model": weights, "args": args, "epoch": 499}
 
 
+@pytest.mark.parametrize(
+    "theirs, ours, lacking",
+    [
+        ("abc", "cab", None),
+        ("abcd", "db", None),
+        ("abc", "abd", r"does not have d of .* \(and has c, which the dataset lacks\)"),
+        ("ab", "abc", "does not have c of"),
+    ],
+)
+def test_an_evaluation_needs_all_classes(dataset, tmp_path, theirs, ours, lacking):
+    first = dataset([(name, n, True) for n, name in enumerate(theirs)])
+    saved(tmp_path, changes=of_dataset(first, len(theirs)))
+    second = dataset([(name, n, True) for n, name in enumerate(ours)])
+    model, cfg = small_model(PANOPTIC, of_dataset(second, len(ours)))
+    checkpointer = Checkpointer.from_config(cfg, model)
+    checkpointer.load(str(tmp_path / "model.pth"))
+    if lacking is None:
+        checkpointer.require_classes()
+    else:
+        with pytest.raises(UserError, match=lacking):
+            checkpointer.require_classes()
+
+
 @pytest.fixture
 def dataset(request):
     """A dataset whose metadata has the given classes: [(name, category id, is a thing)]."""

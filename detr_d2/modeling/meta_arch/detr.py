@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 from detectron2.config import configurable
-from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from detectron2.structures import ImageList
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
+from ...classes import count_classes
 from ...errors import UserError
 from ...model_kind import ModelKind
 from ..backbone import (
@@ -159,11 +159,11 @@ class DETR(ModelKind, nn.Module):
 
     @classmethod
     def check_classes(cls, cfg, dataset_name: str) -> None:
-        classes = MetadataCatalog.get(dataset_name).get("thing_classes")
-        if classes is not None and len(classes) != cfg.MODEL.DETR.NUM_CLASSES:
+        count = count_classes(dataset_name, panoptic=cls.gives_panoptic)
+        if count is not None and count != cfg.MODEL.DETR.NUM_CLASSES:
             raise UserError(
-                f"Dataset {dataset_name} has {len(classes)} classes, but MODEL.DETR.NUM_CLASSES is "
-                f"{cfg.MODEL.DETR.NUM_CLASSES}: set MODEL.DETR.NUM_CLASSES {len(classes)}."
+                f"Dataset {dataset_name} has {count} classes, but MODEL.DETR.NUM_CLASSES is "
+                f"{cfg.MODEL.DETR.NUM_CLASSES}: set MODEL.DETR.NUM_CLASSES {count}."
             )
 
     @classmethod
