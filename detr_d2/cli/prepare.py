@@ -89,9 +89,10 @@ def _add_instances(formats) -> None:
 
 
 def _add_stuff_and_things(parser: argparse.ArgumentParser) -> None:
-    for kind in ("stuff", "things"):
+    options = {"--stuff": "stuff", "--things": "things"}
+    for option, kind in options.items():
         parser.add_argument(
-            f"--{kind}",
+            option,
             nargs="*",
             default=[],
             metavar="CLASS",

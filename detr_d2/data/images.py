@@ -196,9 +196,7 @@ def open_image(path: str | os.PathLike, where: str = "") -> Image.Image:
     name = _named(path, where)
     path = PathManager.get_local_path(os.fspath(path))
     if not os.path.isfile(path):
-        raise UserError(
-            f"{name} does not exist{_near_match(path)}: put it there, or correct its name."
-        )
+        raise UserError(f"{name} does not exist{_near_match(path)}")
     try:
         return Image.open(path)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -219,15 +217,17 @@ def find_image_files(root: str | os.PathLike) -> list[str]:
 
 
 def _near_match(path: str | os.PathLike) -> str:
-    """Names the file that differs in case, in its form of Unicode or in its suffix alone."""
+    """The end of a sentence, with a file of nearly that name, and the remedy."""
     path = Path(path)
     files = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
     images = [file.name for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
-    for same in (folded, lambda name: Path(folded(name)).stem):
-        for name in images:
-            if same(name) == same(path.name):
-                return f" ({name} is there)"
-    return ""
+    for name in images:
+        if folded(name) == folded(path.name):
+            fix = "of a panoptic dataset with tools/validate_dataset.py --fix"
+            return f" ({name} is there): rename it, or correct the JSON, {fix}."
+    stem = Path(folded(path.name)).stem
+    others = (f" ({name} is there)" for name in images if Path(folded(name)).stem == stem)
+    return f"{next(others, '')}: put it there, or correct its name."
 
 
 def folded(name: str) -> str:

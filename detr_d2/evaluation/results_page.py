@@ -9,6 +9,7 @@ from detectron2.data import Metadata
 from PIL import Image
 from tqdm import tqdm
 
+from ..data.depth import WHITE
 from ..data.files import join_inside, write_text, written_beside
 from ..data.images import read_image
 from ..data.panoptic_map import places_of, read_panoptic_png
@@ -30,6 +31,7 @@ def write_results_page(
     predictions: str,
     output: str,
     limit: int,
+    white: int = WHITE,
 ) -> int:
     """Write `index.html` to `output`, and `images/` beside it.
 
@@ -37,6 +39,7 @@ def write_results_page(
         image_root, panoptic_root, panoptic_json: of the ground truth.
         predictions: a folder with `predictions.json` and `panoptic/`, as the evaluator writes.
         limit: images to draw, from the lowest PQ.
+        white: of images of 16 bits, see `read_image`.
 
     Returns:
         The number of images drawn.
@@ -48,7 +51,8 @@ def write_results_page(
     quality, results = evaluate_files(truth, found_json, found_root)
     # Images without any segment have no PQ and come last.
     results.sort(key=lambda result: np.nan_to_num(result.match.quality().pq, nan=2))
-    articles = _articles(truth, results[:limit], names, image_root, found_root, Path(output))
+    worst = results[:limit]
+    articles = _articles(truth, worst, names, image_root, found_root, Path(output), white)
     average, classes = averages(quality, truth.categories)["all"]
     summary = (
         f"{len(results)} images, {classes} classes: PQ {100 * average.pq:.1f}, "
@@ -67,6 +71,7 @@ def _articles(
     image_root: str,
     found_root: str,
     output: Path,
+    white: int,
 ) -> list[str]:
     """Draw the images of `results` into `output`/images; gives the part of the page for each."""
     panoptic_json = truth.panoptic_json
@@ -81,7 +86,7 @@ def _articles(
             join_inside(truth.panoptic_root, result.file_name, panoptic_json),
             join_inside(found_root, result.found_name, found_root),
         )
-        pictures, paths = _pictures(*files, result, metadata), {}
+        pictures, paths = _pictures(*files, result, metadata, white), {}
         for title, picture in pictures.items():
             paths[title] = f"images/{number:05d}-{title.replace(' ', '-')}.jpg"
             with written_beside(output / paths[title]) as unfinished:
@@ -92,10 +97,15 @@ def _articles(
 
 
 def _pictures(
-    image_file: str, truth_file: str, found_file: str, result: ImageResult, metadata: Metadata
+    image_file: str,
+    truth_file: str,
+    found_file: str,
+    result: ImageResult,
+    metadata: Metadata,
+    white: int,
 ) -> dict[str, np.ndarray]:
     """(H, W, 3) uint8 each, by their titles."""
-    image = read_image(image_file)
+    image = read_image(image_file, white=white)
     truth_map, found_map = read_panoptic_png(truth_file), read_panoptic_png(found_file)
     return {
         "photograph": image,

@@ -51,6 +51,7 @@ def official(model, panoptic, num_rows):
         ("abc", "abd", r"does not have d of .* \(and has c, which the dataset lacks\)"),
         ("ab", "abc", "does not have c of"),
     ],
+    ids=["another order", "some of them", "another one", "one more"],
 )
 def test_an_evaluation_needs_all_classes(dataset, tmp_path, theirs, ours, lacking):
     first = dataset([(name, n, True) for n, name in enumerate(theirs)])

@@ -124,6 +124,22 @@ def test_what_was_read_is_counted_and_drawn(run, labelled):
     assert sheet.size[0] == 2 * 2 * 480 and len(sheet.getcolors(2**24)) > 100
 
 
+def test_the_picture_of_twelve_bits_is_as_bright_as_white_says(run, labelled):
+    for file in [*(labelled / "images").iterdir()]:
+        Image.fromarray(np.full((6, 9), 4000, np.uint16)).save(file.with_suffix(".png"))
+        file.unlink()
+    _, text = prepare(run, labelled, "--name", "dark", "--limit", 2)
+    assert "--white" not in text
+    _, text = prepare(run, labelled, "--name", "bright", "--limit", 2, "--white", 4095)
+    assert text.splitlines()[-1].endswith("--white 4095")
+    dark, bright = (
+        np.asarray(Image.open(labelled / f"out/panoptic_{name}.jpg").convert("L"))
+        for name in ("dark", "bright")
+    )
+    middle = (dark.shape[0] // 2, dark.shape[1] // 8)  # of the first image
+    assert dark[middle] < 30 and bright[middle] > 230
+
+
 def test_images_that_cannot_be_read_are_not_drawn(run, labelled):
     (labelled / "images/0.bmp").unlink()
     Image.fromarray(np.zeros((6, 9), np.float32)).save(labelled / "images/0.tif")

@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -41,6 +42,20 @@ def test_worst_first_with_escaped_names_and_pictures_beside(written):
     for source in sources:
         with Image.open(written / source) as picture:
             picture.verify()
+
+
+@pytest.mark.parametrize("white, brightness", [(65535, 15), (4095, 249)])
+def test_photographs_of_twelve_bits_are_as_bright_as_white_says(
+    written, tmp_path, white, brightness
+):
+    folder = tmp_path / "copy"
+    shutil.copytree(written.parent, folder)
+    for file in folder.glob("*[0-9].*g"):
+        Image.fromarray(np.full((40, 60), 4000, np.uint16)).save(file, format="PNG")
+    paths = (folder, folder / "truth", folder / "truth.json", folder, folder / "out")
+    assert write_results_page(*map(str, paths), limit=5, white=white) == 2
+    with Image.open(folder / "out/images/00000-photograph.jpg") as picture:
+        assert abs(np.asarray(picture).mean() - brightness) < 2
 
 
 def test_a_json_of_another_kind_is_named(tmp_path):
