@@ -219,4 +219,5 @@ class RegionFeatures(nn.Module):
         boxes = pixels_xyxy(enlarged(boxes, _ENLARGED), sizes[:, None])
         images = torch.arange(batch, device=boxes.device)[:, None].expand(batch, number).flatten()
         seen = levels.regions(boxes.flatten(0, 1), images, self.resolution).flatten(1)
-        return self.out(self.norm(self.flat(seen)).relu()).view(batch, number, -1)
+        seen = self.out(self.norm(self.flat(seen)).relu())
+        return seen.view(batch, number, self.out.out_features)
