@@ -1,8 +1,10 @@
 """DETR and panoptic DETR (Carion et al., arXiv:2005.12872) as a Detectron2 extension.
 
 Importing the package registers the meta-architectures `DETR`, `PanopticDETR` and
-`UnifiedPanopticFPN`, the backbones `build_detr_resnet_backbone` and
-`build_detr_resnet_fpn_backbone`, and the datasets `shapes_panoptic_{train,val}`.
+`UnifiedPanopticFPN`, the backbones `build_detr_resnet_backbone`, `build_swin_backbone`,
+`build_vit_pyramid_backbone` and `build_timm_backbone`, the pyramids over backbones
+`build_detr_resnet_fpn_backbone` and `build_fpn_backbone`, and the datasets
+`shapes_panoptic_{train,val}`.
 
 Where Detectron2 is not installed, there is `detr_d2.deploy` alone.
 """

@@ -7,6 +7,9 @@ from detectron2.data import MetadataCatalog
 
 from .errors import UserError
 
+# What Detectron2's standard panoptic datasets have, and how a dataset gets it.
+_REMEDY = "register it with DATASETS.REGISTER, or `detr_d2.data.register_panoptic_dataset`"
+
 
 @dataclass(frozen=True)
 class PanopticClasses:
@@ -38,8 +41,7 @@ def panoptic_classes(cfg: CfgNode) -> PanopticClasses:
     if classes is None:
         raise UserError(
             "Which classes are things is read off the first dataset of the configuration "
-            f"({name}), and that has no panoptic metadata: set DATASETS.TRAIN to a registered "
-            "panoptic dataset."
+            f"({name}), and that has no panoptic metadata: {_REMEDY}."
         )
     return classes
 
@@ -58,3 +60,35 @@ def classes_of_metadata(name: str) -> PanopticClasses | None:
     if things is None or stuff is None:
         return None
     return PanopticClasses(sorted(things.values()), sorted(stuff.values()))
+
+
+def count_classes(name: str, panoptic: bool) -> int | None:
+    """How many classes dataset `name` has, things and stuff; None where its metadata do not say it.
+
+    Args:
+        panoptic: things and stuff are to have one range of contiguous classes.
+
+    Raises:
+        UserError: where the metadata contradict themselves.
+    """
+    names = MetadataCatalog.get(name).get("thing_classes")
+    classes = classes_of_metadata(name)
+    if classes is None or not (panoptic or _in_one_range(classes)):
+        return None if names is None else len(names)
+    count = len(classes.things) + len(classes.stuff)
+    wrong = ""
+    if not _in_one_range(classes):
+        wrong = "does not number them from 0 on in one range, things and stuff together"
+    elif names is None or len(names) != count:
+        wrong = f"has the names of {len(names or ())} in `thing_classes`, where all are expected"
+    if wrong:
+        raise UserError(
+            f"Dataset {name} has {len(classes.things)} things and {len(classes.stuff)} stuff "
+            f"classes, and its metadata {wrong}: {_REMEDY}, and set MODEL.DETR.NUM_CLASSES {count}."
+        )
+    return count
+
+
+def _in_one_range(classes: PanopticClasses) -> bool:
+    numbers = sorted([*classes.things, *classes.stuff])
+    return numbers == list(range(len(numbers)))

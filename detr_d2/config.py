@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 def add_detr_config(cfg: CfgNode) -> None:
     """Add `MODEL.DETR`, and DETR's keys of `DATASETS`, `INPUT`, `SOLVER` and `TEST`, to `cfg`."""
     _add_model(cfg)
+    _add_backbones(cfg)
     _add_learning_fast(cfg)
     _add_panoptic(cfg)
     _add_criterion(cfg)
@@ -27,9 +28,10 @@ def _add_model(cfg: CfgNode) -> None:
     # N, the most objects that can be found in one image. [DETR 4]
     detr.NUM_OBJECT_QUERIES = 100
 
-    # The backbone's levels that the model reads, the coarsest last; only the last one is needed
-    # where there are no masks. DETR's parts know them as Res2 to Res5.
-    detr.IN_FEATURES = ["res2", "res3", "res4", "res5"]
+    # The backbone's levels that the model reads, whatever they are called, the coarsest last; it
+    # alone is needed where there are no masks. DETR's parts know them as Res2 to Res5.
+    # Empty: those of strides 4, 8, 16 and 32, and the coarsest of a DC5.
+    detr.IN_FEATURES = []
 
     # The parts, by their names in the registries of detr_d2.modeling.
     detr.POSITION_ENCODING = "PositionEmbeddingSine"  # or PositionEmbeddingLearned
@@ -48,6 +50,52 @@ def _add_model(cfg: CfgNode) -> None:
     detr.DIM_FEEDFORWARD = 2048  # channels between the two linear layers of a block
     detr.DROPOUT = 0.1  # probability
     detr.PRE_NORM = False  # True: LayerNorm before attention and feed-forward, not after
+
+
+def _add_backbones(cfg: CfgNode) -> None:
+    """Of backbones other than a ResNet, whose keys Detectron2 has. `MODEL.BACKBONE.FREEZE_AT` 0
+    trains all of each, 1 all but what makes the image patches or H/4."""
+    # Of build_fpn_backbone: what it is put over, in Detectron2's registry.
+    cfg.MODEL.FPN.BOTTOM_UP = ""
+
+    # build_swin_backbone, Swin-T here; FREEZE_AT n > 1: the first n - 1 stages, too.
+    # [Liu et al., arXiv:2103.14030, table 7]
+    cfg.MODEL.SWIN = CfgNode()
+    # Levels that it gives, all of them trained; DETR without masks reads the last alone.
+    cfg.MODEL.SWIN.OUT_FEATURES = ["p0", "p1", "p2", "p3"]
+    cfg.MODEL.SWIN.EMBED_DIM = 96  # channels at H/4, doubled from stage to stage
+    cfg.MODEL.SWIN.DEPTHS = [2, 2, 6, 2]  # blocks of the stages
+    cfg.MODEL.SWIN.NUM_HEADS = [3, 6, 12, 24]
+    cfg.MODEL.SWIN.WINDOW_SIZE = 7  # cells
+    cfg.MODEL.SWIN.DROP_PATH_RATE = 0.2  # probability, of the last block; above 0 timm is needed
+
+    # build_vit_pyramid_backbone, ViTDet's, ViT-B here, which needs timm; FREEZE_AT n > 1: the first
+    # n - 1 blocks, too. [Li et al., arXiv:2203.16527]
+    cfg.MODEL.VIT = CfgNode()
+    cfg.MODEL.VIT.OUT_FEATURES = ["p2", "p3", "p4", "p5"]  # as MODEL.SWIN's
+    cfg.MODEL.VIT.IMG_SIZE = 1024  # pixels, of the square that relative positions are made for
+    # True: every image is padded to this square, as ViTDet was trained; False: to multiples of 32.
+    cfg.MODEL.VIT.SQUARE = True
+    cfg.MODEL.VIT.PATCH_SIZE = 16  # pixels
+    cfg.MODEL.VIT.EMBED_DIM = 768
+    cfg.MODEL.VIT.DEPTH = 12  # blocks
+    cfg.MODEL.VIT.NUM_HEADS = 12
+    cfg.MODEL.VIT.WINDOW_SIZE = 14  # cells
+    cfg.MODEL.VIT.GLOBAL_BLOCKS = [2, 5, 8, 11]  # those that attend beyond windows, from 0
+    cfg.MODEL.VIT.DROP_PATH_RATE = 0.1  # probability, of the last block
+    cfg.MODEL.VIT.OUT_CHANNELS = 256  # of the pyramid
+
+    # build_timm_backbone: any of timm's models that gives feature maps (`features_only`);
+    # FREEZE_AT n > 1: up to the level of stride 2^n. pip install "detr_d2[timm]"
+    cfg.MODEL.TIMM = CfgNode()
+    cfg.MODEL.TIMM.NAME = ""
+    # True: begin with the weights that timm has of it, from the network, where MODEL.WEIGHTS is "".
+    cfg.MODEL.TIMM.PRETRAINED = False
+    cfg.MODEL.TIMM.ARGUMENTS = []  # further ones of the model, as [["drop_path_rate", 0.1]]
+    # BatchNorm keeps the statistics and weights that it has, as in DETR; False, it is trained.
+    cfg.MODEL.TIMM.FREEZE_NORMS = True
+    # Images are padded to multiples of as many pixels; those of a model of one size, to its size.
+    cfg.MODEL.TIMM.SIZE_DIVISIBILITY = 32
 
 
 def _add_learning_fast(cfg: CfgNode) -> None:
@@ -167,6 +215,9 @@ def _add_data(cfg: CfgNode) -> None:
     cfg.DATALOADER.setdefault("RANDOM_SUBSET_RATIO", 1.0)
     cfg.DATASETS.setdefault("TRAIN_REPEAT_FACTOR", [])
 
+    # Whether the headers of all images are read before the first step, and before an evaluation, so
+    # that a missing file or a wrong size is known at once. Images of a remote dataset never are.
+    cfg.DATALOADER.CHECK_IMAGES = True
     # A training's images that cannot be read: "raise" ends with the first; "skip" takes others in
     # their place and names them in OUTPUT_DIR/broken_images.txt, up to a share of all.
     cfg.DATALOADER.BROKEN_IMAGES = "raise"
@@ -180,9 +231,6 @@ def _add_data(cfg: CfgNode) -> None:
     # The value of white in images of 16 bits a channel; 4095 for 12 bits of a camera.
     cfg.INPUT.WHITE = 65535
 
-    # With this probability, half of the segments of another image, drawn at random and augmented by
-    # itself, are put over an image: many scenes out of few (docs/learning_fast.md).
-    cfg.INPUT.MIX_PROBABILITY = 0.0
     # The official augmentation: with this probability, resize the shorter side to one of
     # RESIZE_BEFORE (pixels) and crop each side to RANGE (least, most pixels), before the
     # resize that every image gets (INPUT.MIN_SIZE_TRAIN). [official]

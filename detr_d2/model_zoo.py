@@ -77,7 +77,8 @@ def get(name: str, trained: bool = False, device: str | None = None) -> nn.Modul
         The model, in training mode as Detectron2's.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    cfg = get_config(name, trained, ["MODEL.DEVICE", device])
+    # Not timm's weights either.
+    cfg = get_config(name, trained, ["MODEL.DEVICE", device, "MODEL.TIMM.PRETRAINED", "False"])
     model = build_model(cfg)
     if trained:
         Checkpointer.from_config(cfg, model).load(cfg.MODEL.WEIGHTS)

@@ -4,13 +4,14 @@ from importlib.util import find_spec
 
 from .errors import MissingPackageError
 
-_HOW_TO_GET = {
+HOW_TO_GET = {
     "detectron2": "run `make env` in the repository for a tested copy, or "
     "`pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2`",
     "cv2": "run `make env` in the repository, or `pip install opencv-python-headless`",
     "submitit": "run `make env` in the repository, or `pip install submitit`",
     "onnx": "run `pip install onnx`",
     "onnxruntime": "run `pip install onnxruntime`",
+    "timm": "run `make env` in the repository, or `pip install timm`",
     "panopticapi": "run `make env` in the repository, or "
     "`pip install git+https://github.com/cocodataset/panopticapi`",
 }
@@ -24,7 +25,7 @@ def require(module: str, why: str = "detr_d2") -> None:
     """
     if find_spec(module) is None:
         raise MissingPackageError(
-            f"{why} needs {module}, which is not installed here: {_HOW_TO_GET[module]}."
+            f"{why} needs {module}, which is not installed here: {HOW_TO_GET[module]}."
         )
 
 

@@ -1,4 +1,4 @@
-"""Datasets are looked for in a folder of the tests' own, never in the user's."""
+"""Datasets and caches are in a folder of the tests' own, never in the user's."""
 
 import json
 import logging
@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 os.environ["DETECTRON2_DATASETS"] = tempfile.mkdtemp(prefix="detr_d2_tests_")
+os.environ["FVCORE_CACHE"] = f"{os.environ['DETECTRON2_DATASETS']}/cache"
 
 import numpy as np
 import pytest

@@ -15,7 +15,7 @@ CONFIG = "configs/Shapes-PanopticSegmentation/panoptic_detr_R_18_narrow_dc5.yaml
 AUGMENTATIONS = re.search(r'^INPUT\.AUGMENTATIONS "(\[.*?\]\])"$', PAGE, re.M | re.S).group(1)
 PARTS = [
     *("MODEL.META_ARCHITECTURE", "Calm", "MODEL.BACKBONE.NAME", "build_patches"),
-    *("MODEL.DETR.IN_FEATURES", "['p0', 'p1', 'p2', 'p3']", "MODEL.PATCHES.CHANNELS", "24"),
+    *("MODEL.PATCHES.CHANNELS", "24"),
     *("MODEL.DETR.TRANSFORMER", "WithoutEncoder", "MODEL.DETR.MASK_HEAD", "DotProduct"),
     *("MODEL.DETR.CRITERION", "LessSure", "INPUT.DATASET_MAPPER", "NoisyMapper"),
     *("INPUT.AUGMENTATIONS", AUGMENTATIONS),

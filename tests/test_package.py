@@ -1,5 +1,7 @@
 """Installing, importing, and what the package registers."""
 
+import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +10,7 @@ import pytest
 from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY
 
 import detr_d2
-from detr_d2 import modeling
+from detr_d2 import modeling, requirements
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 WITHOUT = """
@@ -30,6 +32,25 @@ def test_what_is_missing_is_said_in_one_sentence(module, use):
     assert finished.returncode == 1
     last = finished.stderr.strip().splitlines()[-1]
     assert f"MissingPackageError: detr_d2 needs {module}" in last and "make env" in last
+
+
+def test_what_is_imported_is_declared_or_asked_for():
+    """In pyproject.toml, or in one sentence where it is missing."""
+    package = Path(detr_d2.__file__).parent
+    imported = set()
+    for file in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                imported.update(alias.name.split(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                imported.add(node.module.split(".")[0])
+    project = (package.parent / "pyproject.toml").read_text()
+    dependencies = project.split("dependencies = [")[1].split("\n]")[0]
+    declared = set(re.findall(r"^ +\"([a-z0-9]+)", dependencies, re.M))
+    names = {"PIL": "pillow", "yaml": "pyyaml"}
+    needed = {names.get(name, name) for name in imported - sys.stdlib_module_names}
+    assert needed - declared == set(requirements.HOW_TO_GET)
+    assert declared <= needed
 
 
 def test_nothing_needs_panopticapi_to_be_imported():

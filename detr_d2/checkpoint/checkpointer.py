@@ -24,7 +24,7 @@ from .classes import (
     take_rows,
 )
 from .formats import ABOUT, About, Checkpoint, read_checkpoint, record
-from .names import below_a_pyramid
+from .names import within_the_backbone
 from .on_disk import (
     DamagedFile,
     check_whole,
@@ -67,6 +67,7 @@ class Checkpointer(DetectionCheckpointer):
         self.about = about
         self.saved_model = self.model  # another one where its weights are averages of the model's
         self._resumes = False
+        self._lacks = ""  # classes of the dataset that what was loaded last does not have
 
     @classmethod
     def from_config(
@@ -74,7 +75,12 @@ class Checkpointer(DetectionCheckpointer):
     ) -> "Checkpointer":
         """The checkpointer of a model that was built from `cfg`."""
         datasets = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
-        about = About(cfg.MODEL.RESNETS.RES5_DILATION == 2, cfg.MODEL.DETR.NHEADS)
+        resnets = cfg.MODEL.RESNETS
+        about = About(
+            resnets.RES5_DILATION == 2,
+            cfg.MODEL.DETR.NHEADS,
+            stride_in_1x1=resnets.STRIDE_IN_1X1 if resnets.DEPTH >= 50 else None,
+        )
         return cls(
             model,
             save_dir,
@@ -120,6 +126,14 @@ class Checkpointer(DetectionCheckpointer):
             Path(self.save_dir, "last_checkpoint"),
             lambda file: file.write(last_filename_basename.encode()),
         )
+
+    def require_classes(self) -> None:
+        """A `UserError` where what was loaded last does not have all classes of the dataset."""
+        if self._lacks:
+            raise UserError(
+                f"{self._lacks}: nothing would be found of them. Evaluate on a dataset of the "
+                "checkpoint's classes, or train it on these first."
+            )
 
     def load(self, path: str, *args, **kwargs) -> dict[str, Any]:
         """
@@ -176,7 +190,7 @@ class Checkpointer(DetectionCheckpointer):
         source: Checkpoint = checkpoint.pop("model")
         model = self.model.state_dict()
         weights = fit_class_head(source, model, classes_of_dataset(self.dataset))
-        weights = below_a_pyramid(weights, model)
+        weights = within_the_backbone(weights, model)
         fitted = report.fit(weights, model)
         if not fitted.weights:
             raise UserError(
@@ -185,6 +199,7 @@ class Checkpointer(DetectionCheckpointer):
             )
         if self._resumes:
             self._check_same_model(source, fitted)
+        self._lacks = _lacking(source, classes_of_dataset(self.dataset), self.dataset)
         self.model.load_state_dict(fitted.weights, strict=False)
         if table := report.table(fitted, weights, model):
             logger.warning("Checkpoint and model differ:\n%s", table)
@@ -216,9 +231,35 @@ def _in_short(classes: Classes) -> str:
     return f"{len(classes)} classes ({first}{', ...' if len(classes) > 3 else ''})"
 
 
+def _lacking(source: Checkpoint, ours: Classes | None, dataset: str | None) -> str:
+    """What is said of classes of a dataset that a checkpoint does not have; "" where it has all.
+
+    Where no rows are matched by name, as in Panoptic FPN's heads, they must be the same in order.
+    """
+    theirs = source.classes
+    if theirs is None or ours is None or theirs.names == ours.names:
+        return ""
+    _, rows = match_rows(theirs, ours)
+    lacking = [str(ours.names[n]) for n, row in enumerate(rows) if row is None]
+    if not lacking and not all(name in source.weights for name in HEAD):
+        lacking = ["the same order"]
+    known = {row for row in rows if row is not None}
+    more = [str(n) for row, n in enumerate(theirs.names) if n is not None and row not in known]
+    only = f" (and has {_some(more)}, which the dataset lacks)" if more else ""
+    return f"The checkpoint does not have {_some(lacking)} of {dataset}{only}" if lacking else ""
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
 def _warn_of_other_architecture(theirs: About, ours: About) -> None:
     """Weights fit these in names and shapes, and give other results all the same."""
-    keys = {"dilation": "MODEL.RESNETS.RES5_DILATION", "num_heads": "MODEL.DETR.NHEADS"}
+    keys = {
+        "dilation": "MODEL.RESNETS.RES5_DILATION",
+        "num_heads": "MODEL.DETR.NHEADS",
+        "stride_in_1x1": "MODEL.RESNETS.STRIDE_IN_1X1",
+    }
     for name, key in keys.items():
         of_checkpoint, of_model = getattr(theirs, name), getattr(ours, name)
         if None not in (of_checkpoint, of_model) and of_checkpoint != of_model:

@@ -26,6 +26,8 @@ class About:
 
     Attributes:
         dilation: Res5 is dilated instead of strided (DC5).
+        stride_in_1x1: where the blocks of a ResNet of 50 layers or more have their stride, in the
+            first convolution, as MSRA's, or in the 3x3 one, as torchvision's.
         num_heads: M, of the transformer's attention.
         categories: of the dataset, as COCO's panoptic JSON has them, in the order of the contiguous
             classes. With them, the model can be used where the dataset is not at hand.
@@ -34,6 +36,7 @@ class About:
     dilation: bool | None = None
     num_heads: int | None = None
     categories: list[dict] | None = None
+    stride_in_1x1: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -75,12 +78,14 @@ def read_checkpoint(path: str) -> Checkpoint:
     if any(name.startswith("backbone.0.") for name in plain):
         return _official(plain, rest)
     if "layer1.0.conv1.weight" in weights:
-        return _backbone("torchvision ResNet", *names.rename(weights, names.TORCHVISION), rest)
+        weights, unknown = names.rename(weights, names.TORCHVISION)
+        about = About(stride_in_1x1=False)
+        return Checkpoint("torchvision ResNet", weights, unknown, None, about, rest)
     if any(name.startswith(("backbone.", "transformer.", "class_embed.")) for name in weights):
         return _of_this_project(weights, rest)
     # Detectron2's own backbones have the names of the backbone module.
     weights = {f"backbone.{name}": tensor for name, tensor in weights.items()}
-    return _backbone("Detectron2 backbone", weights, [], rest)
+    return Checkpoint("Detectron2 backbone", weights, [], None, rest=rest)
 
 
 def _weights_of(content: dict, path: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -134,10 +139,6 @@ def _of_this_project(weights: dict[str, Tensor], rest: dict[str, Any]) -> Checkp
     if classes is not None and isinstance(rest.get(UNUSED_ROWS), dict):
         weights, classes = restore_unused(weights, classes, rest[UNUSED_ROWS])
     return Checkpoint("detr_d2", weights, [], classes, _about(rest), rest)
-
-
-def _backbone(format: str, weights: dict[str, Tensor], unknown: list[str], rest: dict):
-    return Checkpoint(format, weights, unknown, None, rest=rest)
 
 
 def _num_rows(weights: dict[str, Tensor]) -> int:

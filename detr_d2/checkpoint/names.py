@@ -63,21 +63,25 @@ def add_prefix(weights: Weights, prefix: str, but_not: Iterable[str]) -> Weights
     return {n if n.startswith(but_not) else prefix + n: tensor for n, tensor in weights.items()}
 
 
-_BOTTOM_UP = "backbone.bottom_up."
+# Where a backbone that is made of another one has it: pyramids over a ResNet or Swin, and ViTDet's.
+_WITHIN = ("backbone.bottom_up.", "backbone.net.")
 
 
-def below_a_pyramid(weights: Weights, model: Iterable[str]) -> Weights:
-    """Rename a ResNet's weights to where a feature pyramid has them, if the model has one.
+def within_the_backbone(weights: Weights, model: Iterable[str]) -> Weights:
+    """Rename a plain backbone's weights to where the model has them within its own backbone.
 
     Args:
         model: the names of the model's weights.
     """
-    if not any(name.startswith(_BOTTOM_UP) for name in model):
-        return weights
-    return {
-        re.sub(r"^backbone\.(?=stem\.|res\d\.)", _BOTTOM_UP, name): tensor
-        for name, tensor in weights.items()
-    }
+    names = set(model)
+
+    def place(name: str) -> str:
+        rest = name.removeprefix("backbone.")
+        if name == rest or name in names:
+            return name
+        return next((within + rest for within in _WITHIN if within + rest in names), name)
+
+    return {place(name): tensor for name, tensor in weights.items()}
 
 
 def _prefixed(table: Table, theirs: str, ours: str) -> Table:

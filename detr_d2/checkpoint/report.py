@@ -38,9 +38,11 @@ def fit(weights: dict[str, Tensor], model: dict[str, Tensor]) -> Fit:
             fitting[name] = tensor
         else:
             wrong_shape.append((name, tuple(tensor.shape), tuple(model[name].shape)))
-    missing = [name for name in model if name not in weights]
     # How many batches a norm has seen is no weight, and frozen norms do not have it.
-    unexpected = [name for name in weights if name not in model and not name.endswith(_COUNTER)]
+    missing, unexpected = (
+        [name for name in names if name not in others and not name.endswith(_COUNTER)]
+        for names, others in ((model, weights), (weights, model))
+    )
     return Fit(fitting, missing, unexpected, wrong_shape)
 
 

@@ -8,6 +8,7 @@ model without masks, the boxes) is drawn over the frames and written as a video.
 import argparse
 from pathlib import Path
 
+from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
@@ -15,7 +16,8 @@ from tqdm import tqdm
 from ..classes import first_dataset
 from ..drawing import draw_frame, draw_prediction, side_by_side
 from ..engine import Predictor, setup_cfg
-from ..engine.sources import Source, chunks, dataset_images, find_images
+from ..engine.defaults import number_classes_like_weights
+from ..engine.sources import ImageSource, chunks, dataset_images, find_images
 from ..engine.tools import add_overrides, overrides_of, positive_int, save_picture
 from ..engine.video import FrameSource, annotate
 from ..errors import UserError
@@ -64,7 +66,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     args = parse_args()
     setup_logger(name="detr_d2")
-    cfg = setup_cfg(args.config_file, overrides_of(args))
+    cfg = configuration(args)
+    number_classes_like_weights(cfg, [args.dataset] if args.dataset else [])
     metadata = MetadataCatalog.get(first_dataset(cfg))
     if args.video is not None or args.camera is not None:
         with FrameSource(args.video if args.camera is None else args.camera) as source:
@@ -75,6 +78,12 @@ def main() -> int:
         else find_images(args.input, cfg.INPUT.WHITE)
     )
     return draw_images(args, sources[: args.limit], Predictor(cfg), metadata)
+
+
+def configuration(args) -> CfgNode:
+    """That of the command line, without the masks of `instances`, which are not drawn."""
+    overrides = [*overrides_of(args), "MODEL.DETR.INSTANCES.MASKS_ON", "False"]
+    return setup_cfg(args.config_file, overrides)
 
 
 def draw_video(args, source: FrameSource, predictor: Predictor, metadata) -> int:
@@ -89,7 +98,7 @@ def draw_video(args, source: FrameSource, predictor: Predictor, metadata) -> int
     return 0
 
 
-def draw_images(args, sources: list[Source], predictor: Predictor, metadata) -> int:
+def draw_images(args, sources: list[ImageSource], predictor: Predictor, metadata) -> int:
     unreadable = []
     with tqdm(total=len(sources), desc="Drawing") as progress:
         for batch in chunks(sources, args.batch_size):

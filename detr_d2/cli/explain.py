@@ -12,6 +12,7 @@ from detectron2.utils.logger import setup_logger
 
 from ..classes import first_dataset
 from ..engine import Predictor, setup_cfg
+from ..engine.defaults import number_classes_like_weights
 from ..engine.sources import dataset_images, find_images
 from ..engine.tools import add_overrides, overrides_of
 from ..errors import UserError
@@ -37,6 +38,7 @@ def main() -> None:
     args = parse_args()
     setup_logger(name="detr_d2")
     cfg = setup_cfg(args.config_file, overrides_of(args))
+    number_classes_like_weights(cfg, [args.dataset] if args.dataset else [])
     metadata = MetadataCatalog.get(first_dataset(cfg))
     sources = (
         dataset_images(args.dataset, cfg.INPUT.WHITE)

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..data import preparation
 from ..data.id_maps import FORMS, RGB
 from ..data.parallel import available_processors
+from ..engine.tools import add_white
 from ..errors import UserError
 from .prepare_report import write_and_show
 
@@ -55,6 +56,7 @@ def _add_format(formats, name: str, description: str) -> argparse.ArgumentParser
         help="leave out annotations that cannot be converted, such as those without a mask, and "
         "say how many; and images, and say which (default: list them and write nothing)",
     )
+    add_white(parser)
     parser.add_argument("--seed", type=int, default=0, help="of --val-share (default: 0)")
     parser.add_argument(
         "--workers",
@@ -174,7 +176,7 @@ def _add_masks(formats) -> None:
         "larger ones.",
     )
     parser.add_argument("--mask-root", type=Path, required=True, help="folder of the masks")
-    parser.add_argument("--stuff", nargs="*", default=[], help="classes that are stuff")
+    _add_stuff_and_things(parser)
     parser.add_argument("--category", default="", help="the class of all masks")
     parser.set_defaults(convert=_from_masks)
 
@@ -267,7 +269,7 @@ def _from_labelme(args) -> preparation.Source:
 
 def _from_masks(args) -> preparation.Source:
     return preparation.from_mask_folders(
-        args.image_root, args.mask_root, tuple(args.stuff), args.category
+        args.image_root, args.mask_root, _kinds(args), args.category
     )
 
 
@@ -313,4 +315,4 @@ def main() -> None:
     for name in splits:
         preparation.check_is_new(args.output, name)
     for name, part in splits.items():
-        write_and_show(part, args.output, name, args.workers, args.skip_bad)
+        write_and_show(part, args.output, name, args.workers, args.skip_bad, args.white)

@@ -5,18 +5,20 @@ import sys
 from pathlib import Path
 
 from ..data import preparation
+from ..data.depth import WHITE
 from ..data.validation.statistics import count_classes
 from ..engine.dataset_sheet import draw_dataset
 from ..engine.tools import save_picture
 
 
 def write_and_show(
-    source: preparation.Source, output: Path, name: str, workers: int, skip_bad: bool
+    source: preparation.Source, output: Path, name: str, workers: int, skip_bad: bool, white: int
 ) -> None:
     """Write the dataset; say what was left out, count its classes, draw some images.
 
     Args:
         skip_bad: see `preparation.write_panoptic`.
+        white: of images of 16 bits that are drawn.
     """
     written = preparation.write_panoptic(source, output, name, workers, skip_bad)
     folder, json_file = preparation.panoptic_paths(output, name)
@@ -29,15 +31,17 @@ def write_and_show(
     content = written.content
     sizes = f"{len(content['images'])} images, {len(content['categories'])} classes"
     print(f"Wrote {sizes}: {json_file}\n\n{count_classes(content)}\n")
-    _draw(content, (str(source.image_root), str(folder), str(json_file)))
+    _draw(content, (str(source.image_root), str(folder), str(json_file)), white)
     print("Now check it:")
     roots = ("--image-root", source.image_root, "--panoptic-root", folder)
     command = (*_validate_command(), *roots, "--panoptic-json", json_file)
+    if white != WHITE:
+        command += ("--white", white)
     print(f"  {shlex.join(map(str, command))}")
 
 
-def _draw(content: dict, paths: tuple[str, str, str]) -> None:
-    picture, unread = draw_dataset(content, paths)
+def _draw(content: dict, paths: tuple[str, str, str], white: int) -> None:
+    picture, unread = draw_dataset(content, paths, white=white)
     for sentence in unread:
         print(f"warning: {sentence}")
     if picture is not None:

@@ -8,6 +8,7 @@ from detectron2.utils.logger import setup_logger
 from ..checkpoint import Checkpointer
 from ..data.coco import require_coco
 from ..engine import Trainer, setup_cfg
+from ..engine.defaults import check_loaded_classes, number_classes_like_weights
 from ..engine.processes import run_on_processes
 from ..engine.tools import add_imports, overrides_of
 from ..errors import UserError
@@ -23,10 +24,12 @@ def _train_or_evaluate(args):
         return trainer.train()
     for name in cfg.DATASETS.TEST:
         require_coco(name)  # said before weights are downloaded
+    check_loaded_classes(cfg, cfg.DATASETS.TEST)
+    number_classes_like_weights(cfg)
     model = Trainer.build_model(cfg)
-    Checkpointer.from_config(cfg, model, cfg.OUTPUT_DIR).resume_or_load(
-        cfg.MODEL.WEIGHTS, resume=args.resume
-    )
+    checkpointer = Checkpointer.from_config(cfg, model, cfg.OUTPUT_DIR)
+    checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
+    checkpointer.require_classes()
     return Trainer.test(cfg, model)
 
 

@@ -10,7 +10,7 @@ from ..engine.sources import dataset_images, evenly
 from ..errors import UserError
 from ..evaluation import results_folder
 from .candidates import Candidate
-from .curves import History, draw_curves, history_of
+from .curves import History, draw_histories, history_of
 from .pictures import disagreements, gallery
 from .predictions import Predictions
 from .report import Section, drawing, write_report
@@ -88,7 +88,7 @@ def _curves_sections(histories: dict[str, History | None]) -> list[Section]:
     if not known:
         return []
     text = "Total losses of different models are sums of different terms: compare their shapes."
-    curves = drawing("learning_curves", "Learning curves", draw_curves(known))
+    curves = drawing("learning_curves", "Learning curves", draw_histories(known))
     return [Section("Learning curves", text, pictures=[curves])]
 
 

@@ -6,10 +6,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..engine.training_curves import read_curves, seconds_spent
+from ..engine.training_curves import read_curves, seconds_spent, smoothed
 from .candidates import Candidate
-
-_SMOOTH_OVER = 15  # logged losses
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def _append(history: History, path: Path, batch: int) -> History:
     )
 
 
-def draw_curves(histories: dict[str, History]) -> Figure:
+def draw_histories(histories: dict[str, History]) -> Figure:
     """PQ against time and the total loss against images seen, a line for each candidate."""
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     quality, loss = figure.subplots(1, 2)
@@ -73,16 +71,10 @@ def draw_curves(histories: dict[str, History]) -> Figure:
         hours = [hours for _, hours, _ in history.qualities]
         quality.plot(hours, [pq for *_, pq in history.qualities], marker="o", label=name)
         images = [images for images, _ in history.losses]
-        loss.plot(images, _smooth([value for _, value in history.losses]), label=name)
+        loss.plot(images, smoothed([value for _, value in history.losses]), label=name)
     quality.set(xlabel="hours of training", ylabel="PQ (percent)", ylim=(0, 100))
     loss.set(xlabel="images seen", ylabel="total loss", yscale="log")
     for axes in (quality, loss):
         axes.grid(alpha=0.3)
         axes.legend()
     return figure
-
-
-def _smooth(values: list[float]) -> list[float]:
-    """The mean of each value and those shortly before it."""
-    starts = (max(0, end - _SMOOTH_OVER) for end in range(1, len(values) + 1))
-    return [sum(values[s:e]) / (e - s) for e, s in enumerate(starts, 1)]

@@ -7,13 +7,13 @@ from detectron2.data import Metadata
 from tqdm import tqdm
 
 from ..drawing import draw_panoptic, side_by_side
-from ..engine.sources import Source
+from ..engine.sources import ImageSource
 from .disagreement import disagreement
 from .predictions import Predictions, as_tensor
 from .report import Picture, photograph
 
 
-def disagreements(sources: list[Source], predictions: dict[str, Predictions]) -> list[float]:
+def disagreements(sources: list[ImageSource], predictions: dict[str, Predictions]) -> list[float]:
     """For each image the mean of `disagreement` over all pairs of candidates."""
     found = []
     for source in tqdm(sources, "Comparing predictions"):
@@ -25,7 +25,7 @@ def disagreements(sources: list[Source], predictions: dict[str, Predictions]) ->
 
 def gallery(
     prefix: str,
-    sources: list[Source],
+    sources: list[ImageSource],
     predictions: dict[str, Predictions],
     metadata: Metadata,
     captions: list[str],

@@ -1,49 +1,79 @@
 """COCO's JSON as people's scripts write it: ids may be 3.0 or "3", as pandas makes them."""
 
 import os
+from typing import Any
 
 from .files import read_json_object
 
-_WHOLE = ("category_id", "iscrowd", "isthing")
+_FLAGS = ("iscrowd", "isthing")
 
 
 def read_coco(path: str | os.PathLike) -> dict:
     """As `read_json_object`, of a COCO JSON of any kind; whole numbers become int.
 
-    `"3"` and `3.0` are 3 in ids of categories and segments, in flags and in sizes. Images may have
-    text as ids, such as "000123", which stays text; where `images` lists numbers alone, so are the
-    ids that annotations name them by.
+    `"3"` and `3.0` are 3 in ids of categories and segments, in flags and in sizes; a flag that is
+    null or NaN is not there. Images may have text as ids, such as "000123", which stays text;
+    annotations may name them by the number that it is.
     """
     content = read_json_object(path)
     images, categories, annotations = (
         [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
         for items in map(content.get, ("images", "categories", "annotations"))
     )
-    for item in categories:
-        _make_whole(item, ("id", *_WHOLE))
     for item in images:
         _make_whole(item, ("height", "width"))
-        _make_whole(item, ("id",), text=False)
-    numbered = all(isinstance(item.get("id"), int) for item in images)
+        if isinstance(item.get("id"), float):
+            _make_whole(item, ("id",))
+    for item in categories:
+        make_category_whole(item)
+    image_ids = _ImageIds(images)
     for item in annotations:
-        _make_whole(item, _WHOLE)
-        _make_whole(item, ("image_id",), text=numbered)
+        _make_whole(item, ("category_id", *_FLAGS))
+        if "image_id" in item:
+            item["image_id"] = image_ids.meant(item["image_id"])
         segments = item.get("segments_info")
         for segment in segments if isinstance(segments, list) else ():
             if isinstance(segment, dict):
-                _make_whole(segment, ("id", *_WHOLE))
+                _make_whole(segment, ("id", "category_id", *_FLAGS))
     return content
 
 
-def _make_whole(item: dict, keys: tuple[str, ...], text: bool = True) -> None:
+def make_category_whole(category: dict) -> None:
+    """The same of one category, in place."""
+    _make_whole(category, ("id", *_FLAGS))
+
+
+class _ImageIds:
+    """The ids in `images`, whether annotations have them as text or as numbers."""
+
+    def __init__(self, images: list[dict]):
+        ids = [item.get("id") for item in images]
+        self.known = {id_ for id_ in ids if isinstance(id_, (int, str))}
+        self.by_number: dict[Any, list] = {}
+        for id_ in self.known:
+            self.by_number.setdefault(whole(id_), []).append(id_)
+
+    def meant(self, value: Any) -> Any:
+        """The id that an annotation's `image_id` is; the value itself where it is none."""
+        if not isinstance(value, (int, float, str)) or value in self.known:
+            return whole(value) if isinstance(value, float) else value
+        same = self.by_number.get(whole(value), [])
+        return same[0] if len(same) == 1 else whole(value)
+
+
+def _make_whole(item: dict, keys: tuple[str, ...]) -> None:
     for key in keys:
         value = item.get(key)
-        if isinstance(value, float) or (text and isinstance(value, str)):
-            item[key] = _whole(value)
+        if isinstance(value, (float, str)):
+            item[key] = value = whole(value)
+        if key in _FLAGS and key in item and (value is None or value != value):  # NaN
+            del item[key]
 
 
-def _whole(value: float | str) -> int | float | str:
+def whole(value: Any) -> Any:
     """The whole number that is meant, or the value itself."""
+    if not isinstance(value, (float, str)):
+        return value
     try:
         number = float(value)
         return int(number) if number.is_integer() else value

@@ -8,11 +8,10 @@ from detectron2.config import configurable
 from detectron2.data import transforms as T
 from detectron2.structures import Boxes, Instances
 
-from ..classes import things_and_stuff
 from .augmentation import build_augmentations
 from .checks import check_listed_size
-from .images import WHITE, check_same_size, read_image, tensor_of
-from .mixing import mix_in
+from .depth import WHITE
+from .images import check_same_size, read_image, tensor_of
 from .panoptic_map import boxes_of_segments, number_segments, read_panoptic_png
 from .segmented_image import SegmentedImage
 
@@ -24,27 +23,18 @@ class PanopticDatasetMapper:
     segments are kept, as in the official panoptic data.
     """
 
-    mixes_images = True  # another dict may come as "other_image"
-
     @configurable
     def __init__(
-        self,
-        *,
-        augmentations: list[T.Augmentation],
-        image_format: str,
-        white: int = WHITE,
-        stuff_classes: set[int] = frozenset(),  # type: ignore[assignment]
+        self, *, augmentations: list[T.Augmentation], image_format: str, white: int = WHITE
     ):
         """
         Args:
             augmentations: applied to image and panoptic map alike.
             image_format: channels of the image, "RGB" or "BGR".
             white: see `read_image`.
-            stuff_classes: see `mix_in`.
         """
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format, self.white = image_format, white
-        self.stuff_classes = stuff_classes
 
     @classmethod
     def from_config(cls, cfg):
@@ -52,15 +42,13 @@ class PanopticDatasetMapper:
             "augmentations": build_augmentations(cfg, is_train=True),
             "image_format": cfg.INPUT.FORMAT,
             "white": cfg.INPUT.WHITE,
-            "stuff_classes": set(things_and_stuff(cfg).stuff),
         }
 
     def __call__(self, dataset_dict: dict) -> dict:
         """
         Args:
             dataset_dict: `file_name`, `image_id`, `pan_seg_file_name` and `segments_info` with
-                the `id` and the contiguous `category_id` of each segment; perhaps `other_image`,
-                another such dict that is mixed in.
+                the `id` and the contiguous `category_id` of each segment.
 
         Returns:
             The dict with `height`, `width` of the original, and
@@ -74,12 +62,16 @@ class PanopticDatasetMapper:
             UserError: where the files contradict each other.
         """
         dataset_dict = copy.deepcopy(dataset_dict)
-        other = dataset_dict.pop("other_image", None)
-        augmented, segments_info = self._read(dataset_dict)
-        if other is not None:
-            segments_info = mix_in(
-                augmented, segments_info, *self._read(other), self.stuff_classes
-            )
+        segments_info = dataset_dict.pop("segments_info")
+        path = dataset_dict.pop("pan_seg_file_name")
+        where = f"{path} (image {dataset_dict['image_id']})"
+        image = _read_checked(dataset_dict, self.image_format, self.white)
+        ids = read_panoptic_png(path, f"(image {dataset_dict['image_id']})")
+        check_same_size(where, ids.shape, dataset_dict["file_name"], image.shape[:2])
+        numbers = number_segments(ids, [info["id"] for info in segments_info], where)
+
+        augmented = SegmentedImage(image, numbers, [info["category_id"] for info in segments_info])
+        self.augmentations(augmented)
         segment_map = augmented.segment_map
         present, boxes = boxes_of_segments(segment_map, len(segments_info))
 
@@ -98,19 +90,6 @@ class PanopticDatasetMapper:
         dataset_dict["instances"] = instances
         dataset_dict["segment_map"] = torch.from_numpy(segment_map.astype(np.int32))
         return dataset_dict
-
-    def _read(self, dataset_dict: dict) -> tuple[SegmentedImage, list[dict]]:
-        """Image and map, augmented, and the segments, which are taken out of the dict."""
-        segments_info = dataset_dict.pop("segments_info")
-        path = dataset_dict.pop("pan_seg_file_name")
-        where = f"{path} (image {dataset_dict['image_id']})"
-        image = _read_checked(dataset_dict, self.image_format, self.white)
-        ids = read_panoptic_png(path, f"(image {dataset_dict['image_id']})")
-        check_same_size(where, ids.shape, dataset_dict["file_name"], image.shape[:2])
-        numbers = number_segments(ids, [info["id"] for info in segments_info], where)
-        augmented = SegmentedImage(image, numbers, [info["category_id"] for info in segments_info])
-        self.augmentations(augmented)
-        return augmented, segments_info
 
 
 class InferenceDatasetMapper:

@@ -14,17 +14,35 @@ from detectron2.utils.file_io import PathManager
 from ..errors import UserError
 
 
+def is_remote(path: str | os.PathLike) -> bool:
+    """Whether a path, such as https://..., would be downloaded when it is read."""
+    scheme, found, _ = os.fspath(path).partition("://")
+    return bool(found) and scheme != "file"
+
+
 def read_json(path: str | os.PathLike) -> Any:
     """The content of a JSON file; a `UserError` where there is none."""
     path = os.fspath(path)
     if not PathManager.isfile(path):
         raise UserError(f"{path} does not exist: check the path, or prepare the dataset first.")
-    # Whatever the locale is; with the mark that Windows puts before UTF-8, or without.
-    with open(PathManager.get_local_path(path), encoding="utf-8-sig") as f:
-        try:
-            return json.load(f)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise UserError(f"{path} is not valid JSON ({error}): write it again.") from error
+    try:
+        return json.loads(read_text(PathManager.get_local_path(path)))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is no JSON in UTF-8 ({error}): save it in UTF-8.") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not valid JSON ({error}): write it again.") from error
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """The text in a file, whatever the locale is: UTF-8, UTF-16 or UTF-32, with a mark or without.
+
+    Windows puts a mark before its text, and PowerShell writes UTF-16.
+
+    Raises:
+        OSError, UnicodeDecodeError: where it cannot be read.
+    """
+    data = Path(path).read_bytes()
+    return data.decode(json.detect_encoding(data))
 
 
 def read_json_object(path: str | os.PathLike) -> dict:
@@ -82,7 +100,14 @@ def folder_written_beside(folder: Path) -> Iterator[Path]:
 
 def join_inside(root: str | os.PathLike, name: str, where: str) -> str:
     """`root`/`name`; a name that leaves the folder is refused."""
+    if is_url(name):
+        raise UserError(f"{where}: {name} is a URL: download the file, and name it in {root}.")
     path = os.path.normpath(name)
     if os.path.isabs(path) or path.split(os.sep)[0] == os.pardir:
         raise UserError(f"{where}: the file name {name} leaves {root}: use one inside the folder.")
     return os.path.join(root, path)
+
+
+def is_url(name: str) -> bool:
+    """Whether what should be a file name is an address."""
+    return "://" in name

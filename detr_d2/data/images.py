@@ -1,19 +1,19 @@
 """Images of every format that Pillow reads: upright, with 8 bits a channel."""
 
-import logging
 import os
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import torch
 from detectron2.utils.file_io import PathManager
-from detectron2.utils.logger import log_first_n
 from PIL import Image
 
 from ..errors import UserError
+from .depth import WHITE, has_16_bits, in_8_bits, read_16_bits, warn_of_darkness
 
+LOSSY_SUFFIXES = {".jpg", ".jpeg"}
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
-WHITE = 2**16 - 1  # of 16 bits a channel
 _EXIF_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -29,7 +29,7 @@ _TURNS = {
 def read_image(
     path: str | os.PathLike, image_format: str = "RGB", where: str = "", white: int = WHITE
 ) -> np.ndarray:
-    """Read an image as the model sees it; see `read_rgb`.
+    """Read an image as the model sees it; see `read_image_and_brightest`.
 
     Args:
         image_format: channels of the result, "RGB" or "BGR"; grey, palette and alpha are converted.
@@ -39,33 +39,70 @@ def read_image(
     Returns:
         (H, W, 3) uint8, upright.
     """
-    pixels = np.asarray(read_rgb(path, where, white))
+    pixels, _ = read_image_and_brightest(path, where, white)
     return np.ascontiguousarray(pixels[:, :, ::-1]) if image_format == "BGR" else pixels
 
 
-def read_rgb(path: str | os.PathLike, where: str = "", white: int = WHITE) -> Image.Image:
-    """Read an image, turned as its EXIF orientation says, in the mode "RGB".
+def read_image_and_brightest(
+    path: str | os.PathLike, where: str = "", white: int = WHITE
+) -> tuple[np.ndarray, int | None]:
+    """(H, W, 3) uint8 RGB of an image, turned as its EXIF orientation says, scaled to 8 bits.
 
     Unlike Detectron2's `read_image`, it turns a TIFF once (Pillow has turned it already),
     and scales 16 bits to 8 where Pillow would cut everything above 255 to white.
 
+    Returns:
+        The pixels, and the greatest value of an image of 16 bits, None of others.
+
     Raises:
         UserError: where the file is missing, is no whole image, or has more than 16 bits.
     """
-    return _as_8_bits(read_upright(path, where), _named(path, where), white).convert("RGB")
+    name = _named(path, where)
+    with open_image(path, where) as image:
+        deep = has_16_bits(image)
+        upright = _upright(image, name)
+    if not deep:
+        if upright.mode in ("I", "F"):
+            raise UserError(
+                f"{name} has 32 bits a channel, and nothing says which value is white: write it "
+                "with 8 or 16 bits."
+            )
+        return np.asarray(upright.convert("RGB")), None
+    values = read_deep(upright, path, where)
+    warn_of_darkness(values, name, white)
+    shown = in_8_bits(values, white)
+    if shown.ndim == 2:
+        shown = np.repeat(shown[..., None], 3, axis=2)
+    return np.ascontiguousarray(shown), int(values.max(initial=0))
+
+
+def read_deep(upright: Image.Image, path: str | os.PathLike, where: str = "") -> np.ndarray:
+    """As `read_16_bits`, turned as the EXIF orientation says.
+
+    Args:
+        upright: what `read_upright` gives of the file.
+    """
+    values = read_16_bits(upright, path)
+    if values.ndim == 2:
+        return values  # it is what was given, which is turned already
+    with open_image(path, where) as image:
+        orientation = _orientation(image)
+    return np.stack([turned(values[..., c], orientation) for c in range(3)], axis=2)
 
 
 def read_upright(path: str | os.PathLike, where: str = "") -> Image.Image:
     """Read an image as it is, in whatever mode, turned as its EXIF orientation says."""
     with open_image(path, where) as image:
-        try:
-            image.load()
-        except (OSError, ValueError, SyntaxError) as error:
-            raise UserError(
-                f"{_named(path, where)} cannot be read as an image: {error}."
-            ) from error
-        turn = _TURNS.get(_orientation(image))
-        return image if turn is None else image.transpose(turn)
+        return _upright(image, _named(path, where))
+
+
+def _upright(image: Image.Image, name: str) -> Image.Image:
+    try:
+        image.load()
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"{name} cannot be read as an image: {error}.") from error
+    turn = _TURNS.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
 
 
 def tensor_of(image: np.ndarray) -> torch.Tensor:
@@ -81,19 +118,16 @@ def read_image_size(path: str | os.PathLike, where: str = "") -> tuple[int, int]
 def read_size_and_orientation(
     path: str | os.PathLike, where: str = ""
 ) -> tuple[tuple[int, int], int]:
-    """As `read_image_size`, and by which EXIF orientation, 1 to 8, the image became upright.
-
-    It is 1 for a TIFF, which Pillow turns while it reads it.
-    """
+    """As `read_image_size`, and by which EXIF orientation, 1 to 8, the image became upright."""
     with open_image(path, where) as image:
         orientation = _orientation(image)
         stored: tuple[int, int] = image.height, image.width
+        if orientation < 5:
+            return stored, orientation
         if image.format == "TIFF":  # some versions of Pillow turn its size, some do not
-            if orientation >= 5:
-                height, width = read_image(path, where=where).shape[:2]
-                return (height, width), 1
-            return stored, 1
-        return stored if orientation < 5 else stored[::-1], orientation
+            height, width = read_image(path, where=where).shape[:2]
+            return (height, width), orientation
+        return stored[::-1], orientation
 
 
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
@@ -105,18 +139,56 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.asarray(wide.transpose(turn)).astype(pixels.dtype)
 
 
+class OtherSize(UserError):
+    """A map that does not have its image's size.
+
+    Attributes:
+        size: (height, width) of the map.
+    """
+
+    def __init__(self, sentence: str, size: tuple[int, ...]):
+        super().__init__(sentence)
+        self.size = tuple(size)
+
+
+# What is said of a map whose sides are those of a photograph before it is turned.
+AS_STORED = (
+    "it is for the photograph as it lies in the file, before its EXIF orientation turns it: "
+    "convert it with tools/prepare_dataset.py panoptic --annotated-as-stored."
+)
+
+
 def check_same_size(
     path: str | os.PathLike,
     size: tuple[int, ...],
     image: str | os.PathLike,
     image_size: tuple[int, ...],
+    photograph: str | os.PathLike | None = None,
 ) -> None:
-    """A `UserError` where a map, named by `path`, does not have its image's (height, width)."""
-    if tuple(size) != tuple(image_size):
-        raise UserError(
-            f"{path} is {size[1]} x {size[0]} pixels, but its image {image} is "
-            f"{image_size[1]} x {image_size[0]}: make them the same size."
-        )
+    """An `OtherSize` where a map, named by `path`, does not have its image's (height, width).
+
+    Args:
+        photograph: the image's file, whose EXIF orientation may be the reason.
+    """
+    if tuple(size) == tuple(image_size):
+        return
+    remedy = "make them the same size."
+    if photograph is not None and is_as_stored(photograph, size, image_size):
+        remedy = AS_STORED
+    raise OtherSize(
+        f"{path} is {size[1]} x {size[0]} pixels, but its image {image} is "
+        f"{image_size[1]} x {image_size[0]}: {remedy}",
+        size,
+    )
+
+
+def is_as_stored(
+    photograph: str | os.PathLike, size: tuple[int, ...], upright: tuple[int, ...]
+) -> bool:
+    """Whether `size` is that of a photograph before its EXIF orientation makes it `upright`."""
+    if tuple(size) == tuple(upright) or tuple(size) != tuple(upright)[::-1]:
+        return False
+    return read_size_and_orientation(photograph)[1] >= 5
 
 
 def open_image(path: str | os.PathLike, where: str = "") -> Image.Image:
@@ -125,7 +197,7 @@ def open_image(path: str | os.PathLike, where: str = "") -> Image.Image:
     path = PathManager.get_local_path(os.fspath(path))
     if not os.path.isfile(path):
         raise UserError(
-            f"{name} does not exist{_near_match(path)}: put it there, or correct the JSON."
+            f"{name} does not exist{_near_match(path)}: put it there, or correct its name."
         )
     try:
         return Image.open(path)
@@ -147,12 +219,40 @@ def find_image_files(root: str | os.PathLike) -> list[str]:
 
 
 def _near_match(path: str | os.PathLike) -> str:
-    """Names the file that differs in case alone, where there is one."""
+    """Names the file that differs in case, in its form of Unicode or in its suffix alone."""
     path = Path(path)
-    for file in path.parent.iterdir() if path.parent.is_dir() else ():
-        if file.name.casefold() == path.name.casefold():
-            return f" ({file.name} is there)"
+    files = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
+    images = [file.name for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    for same in (folded, lambda name: Path(folded(name)).stem):
+        for name in images:
+            if same(name) == same(path.name):
+                return f" ({name} is there)"
     return ""
+
+
+def folded(name: str) -> str:
+    """Equal for names that Windows or macOS take for one: é may be one character or two."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def on_disk(root: str | os.PathLike, name: str) -> str:
+    r"""The name of what is meant below a folder; `name` itself where nothing or several could be.
+
+    Args:
+        name: relative, and right but for its case, its form of Unicode, and \ for /.
+    """
+    if os.path.exists(os.path.join(root, name)):
+        return name
+    found = Path(root)
+    for part in Path(name.replace("\\", "/")).parts:
+        if not (found / part).exists():
+            entries = found.iterdir() if found.is_dir() else ()
+            near = [e.name for e in entries if folded(e.name) == folded(part)]
+            if len(near) != 1:
+                return name
+            part = near[0]
+        found /= part
+    return found.relative_to(root).as_posix()
 
 
 def _orientation(image: Image.Image) -> int:
@@ -161,35 +261,6 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:  # Pillow raises errors of many kinds here
         return 1
-
-
-def _as_8_bits(image: Image.Image, name: str, white: int) -> Image.Image:
-    sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
-    if sixteen_bits:
-        values = np.asarray(image).astype(np.uint16)
-        _warn_of_the_dark(values, name, white)
-        if white != WHITE:
-            values = np.minimum(values, white).astype(np.uint32) * WHITE // white
-        return Image.fromarray((values >> 8).astype(np.uint8))
-    if image.mode in ("I", "F"):
-        raise UserError(
-            f"{name} has 32 bits a channel, and nothing says which value is white: write it with "
-            "8 or 16 bits."
-        )
-    return image
-
-
-def _warn_of_the_dark(values: np.ndarray, name: str, white: int) -> None:
-    brightest = int(values.max(initial=0))
-    if brightest < white / 8:
-        likely = 2 ** max(8, brightest.bit_length()) - 1
-        log_first_n(
-            logging.WARNING,
-            f"{name} has 16 bits a channel and no value above {brightest}, so that it is nearly "
-            f"black where {white} is white: set INPUT.WHITE, to {likely} perhaps.",
-            name=__name__,
-            key="caller",
-        )
 
 
 def _named(path: str | os.PathLike, where: str) -> str:

@@ -6,8 +6,13 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
+from .depth import has_16_bits
 from .files import written_beside
-from .images import read_upright
+from .images import open_image, read_upright
+
+
+class OtherForm(UserError):
+    """A map whose ids are not in COCO's form."""
 
 
 def read_panoptic_png(path: str | os.PathLike, where: str = "") -> np.ndarray:
@@ -17,12 +22,16 @@ def read_panoptic_png(path: str | os.PathLike, where: str = "") -> np.ndarray:
         where: stands behind the path in errors.
 
     Raises:
-        UserError: where the file cannot be read, or has 16 bits, which RGB would cut.
+        OtherForm: where it has more than 8 bits a channel, which RGB would cut.
+        UserError: where the file cannot be read.
     """
+    with open_image(path, where) as image:
+        is_deep = has_16_bits(image)
     image = read_upright(path, where)
-    if image.mode.startswith(("I", "F")):
-        raise UserError(
-            f"{path} {where} is a grey map of more than 8 bits, and COCO's format has ids as "
+    if is_deep or image.mode.startswith(("I", "F")):
+        kind = "is a grey map" if image.mode.startswith(("I", "F")) else "has channels"
+        raise OtherForm(
+            f"{path} {where} {kind} of more than 8 bits, and COCO's format has ids as "
             "R + 256 G + 65536 B: convert the dataset with tools/prepare_dataset.py panoptic "
             "--ids value."
         )

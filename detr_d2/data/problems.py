@@ -11,6 +11,7 @@ from .files import join_inside
 
 FORMAT = "Format"  # kinds of problems that leave it unclear what belongs together
 REPEATED = "Repeated ids and files"
+OUTSIDE = "Names outside of their folder"
 
 _LISTED = 10  # problems that are named one by one
 _MOST = 2**24  # ids that three bytes of a PNG can hold
@@ -73,7 +74,11 @@ def category_problems(categories: list[dict] | None, path: str) -> Iterator[Prob
     for category in categories:
         missing = _missing(category, "id", "name", "isthing")
         if missing:
-            yield Problem(kind, f"{path}: the category {category} has no {missing}: add it.")
+            kinds = ", or name it in --stuff or --things of a conversion"
+            remedy = kinds if missing == "isthing" else ""
+            yield Problem(
+                kind, f"{path}: the category {category} has no {missing}: add it{remedy}."
+            )
         elif not isinstance(category["id"], int):
             yield Problem(kind, f"{path}: the category id {category['id']!r} is no whole number.")
         elif not isinstance(category["name"], str):
@@ -130,7 +135,7 @@ def json_problems(content: dict, path: str) -> Iterator[Problem]:
         return
     incomplete = list(
         chain(
-            _incomplete(content["images"], "image", ("id", "file_name", "height", "width"), path),
+            _incomplete(content["images"], "image", ("id", "file_name"), path),
             _incomplete_annotations(content["annotations"], path),
         )
     )
@@ -187,7 +192,8 @@ def _annotation_repetitions(content: dict, path: str) -> Iterator[Problem]:
 
 def _annotation_problems(content: dict, path: str) -> Iterator[Problem]:
     images = {image["id"]: image for image in content["images"]}
-    categories = {c.get("id") for c in content.get("categories") or () if isinstance(c, dict)}
+    listed = content.get("categories") or ()
+    categories = {c["id"] for c in listed if isinstance(c, dict) and isinstance(c.get("id"), int)}
     for annotation in content["annotations"]:
         image_id = annotation["image_id"]
         where = f"{path}, image {image_id}"
@@ -200,7 +206,7 @@ def _annotation_problems(content: dict, path: str) -> Iterator[Problem]:
             try:
                 join_inside("its folder", name, where)
             except UserError as error:
-                yield Problem(FORMAT, str(error))
+                yield Problem(OUTSIDE, str(error))
         yield from _segments_of(annotation, categories, path)
 
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
 from detectron2.utils.colormap import colormap
 from detectron2.utils.file_io import PathManager
 
@@ -182,6 +182,24 @@ def load_panoptic_json(
     return dicts_of(content, (image_root, panoptic_root, panoptic_json), things, stuff)
 
 
+def load_dicts(name: str, filter_empty: bool) -> list[dict]:
+    """Detectron2's dicts of a registered dataset.
+
+    Args:
+        filter_empty: without images that have no annotations, where those are boxes.
+    """
+    try:
+        return get_detection_dataset_dicts(name, filter_empty=filter_empty)
+    except KeyError as error:
+        if MetadataCatalog.get(name).get("panoptic_json") is None:
+            raise
+        raise UserError(
+            f"Dataset {name} cannot be loaded: its metadata say nothing of {error}, in "
+            "`thing_dataset_id_to_contiguous_id` or `stuff_dataset_id_to_contiguous_id`. Register "
+            "it with DATASETS.REGISTER, or `register_panoptic_dataset`, which write both."
+        ) from error
+
+
 def dicts_of(
     content: dict, paths: tuple[str, str, str], things: dict[int, int], stuff: dict[int, int]
 ) -> list[dict]:
@@ -206,8 +224,8 @@ def dicts_of(
             {
                 "file_name": join_inside(image_root, image["file_name"], panoptic_json),
                 "image_id": annotation["image_id"],
-                "height": image["height"],
-                "width": image["width"],
+                "height": image.get("height"),
+                "width": image.get("width"),
                 "pan_seg_file_name": join_inside(
                     panoptic_root, annotation["file_name"], panoptic_json
                 ),

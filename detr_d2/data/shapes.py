@@ -92,7 +92,7 @@ def _write_split(folder: Path, split: str, count: int, seed: tuple[int, int]) ->
 
 
 @dataclass
-class Scene:
+class ShapesScene:
     """
     Attributes:
         image: (H, W, 3) uint8, RGB.
@@ -105,7 +105,7 @@ class Scene:
     category_of_id: dict[int, int]
 
 
-def _segments_info(scene: Scene) -> list[dict]:
+def _segments_info(scene: ShapesScene) -> list[dict]:
     infos = []
     for id_, category in scene.category_of_id.items():
         rows, columns = np.nonzero(scene.ids == id_)
@@ -117,7 +117,7 @@ def _segments_info(scene: Scene) -> list[dict]:
     return infos
 
 
-def draw_scene(rng: np.random.Generator) -> Scene:
+def draw_scene(rng: np.random.Generator) -> ShapesScene:
     """Two stuff regions and one to five things, the later ones in front."""
     height, width = (int(x) for x in rng.choice(SIDES, 2))
     first, second = (int(x) for x in rng.choice(_STUFF, 2, replace=False))
@@ -139,7 +139,7 @@ def draw_scene(rng: np.random.Generator) -> Scene:
         image[mask] = _vivid_color(rng) + _shading(rng, height, width)[mask]
         category_of_id[id_] = category
     image = image + rng.normal(0, 6, image.shape)
-    return Scene(image.clip(0, 255).astype(np.uint8), ids, category_of_id)
+    return ShapesScene(image.clip(0, 255).astype(np.uint8), ids, category_of_id)
 
 
 def _leaves_all_visible(ids: np.ndarray, mask: np.ndarray, category_of_id: dict) -> bool:

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import UserError
 from .broken_images import READING_ERRORS, BrokenImages
+from .files import is_remote
 from .images import read_image_size
 
 # What schedulers send some time before they take a machine, often to all of its processes; the last
@@ -129,18 +130,7 @@ class MappedImages(Dataset):
         mapper: Callable[[dict], dict],
         order: Order,
         broken_images: BrokenImages,
-        mix_probability: float = 0.0,
     ):
-        """
-        Args:
-            mix_probability: that a mapper is given another image to mix in.
-        """
-        if mix_probability > 0 and not getattr(mapper, "mixes_images", False):
-            raise UserError(
-                f"INPUT.MIX_PROBABILITY is {mix_probability:g}, and images are mixed by the mappers "
-                "of panoptic data alone: set it to 0."
-            )
-        self.mix_probability = mix_probability
         # Detectron2 keeps a list serialised, so that no process copies it.
         self.dicts = DatasetFromList(dicts, copy=False)
         self.mapper, self.order, self.rank = mapper, order, comm.get_rank()
@@ -171,13 +161,10 @@ class MappedImages(Dataset):
         )
 
     def _mapped_or_broken(self, number: int) -> dict | None:
-        image, other = self.dicts[number], None
-        if self.mix_probability > 0 and random.random() < self.mix_probability:
-            other = self.dicts[random.randrange(len(self.dicts))]
         try:
-            return self.mapper(image if other is None else {**image, "other_image": other})
+            return self.mapper(self.dicts[number])
         except READING_ERRORS as error:
-            self.broken_images.meet(_broken_one(image, other, error), error, len(self))
+            self.broken_images.meet(self.dicts[number], error, len(self))
             return None
 
     def __len__(self) -> int:
@@ -192,20 +179,15 @@ class MappedImages(Dataset):
         return number
 
     def is_wide(self, number: int) -> bool:
-        """From the dict, or else from the header of the file."""
+        """From the dict, or else from the header of the file; of one that would be downloaded for
+        it, it is not known, and False."""
         image = self.dicts[number]
         if "width" in image and "height" in image:
             return image["width"] > image["height"]
+        if is_remote(image["file_name"]):
+            return False
         height, width = read_image_size(image["file_name"])
         return width > height
-
-
-def _broken_one(image: dict, other: dict | None, error: Exception) -> dict:
-    """Which of two images an error speaks of."""
-    is_other = other is not None and any(
-        str(other[key]) in str(error) for key in ("file_name", "pan_seg_file_name") if key in other
-    )
-    return other if is_other else image  # type: ignore[return-value]  # then there is another
 
 
 def _leave_signals_to_the_trainer(_) -> None:
@@ -263,7 +245,6 @@ def build_training_loader(
     iteration: int,
     group_by_shape: bool,
     num_workers: int,
-    mix_probability: float = 0.0,
 ) -> DataLoader:
     """
     Args:
@@ -272,12 +253,11 @@ def build_training_loader(
         iteration: the step to begin with.
         group_by_shape: no batch has both wide and tall images.
         num_workers: processes that read; 0 reads in this one.
-        mix_probability: see `MappedImages`.
 
     Returns:
         Lists of `batch_size / processes` dicts that the mapper made.
     """
-    images = MappedImages(dicts, mapper, order, broken_images, mix_probability)
+    images = MappedImages(dicts, mapper, order, broken_images)
     batches = TrainingBatches(
         sampler,
         order.batch_size // order.processes,

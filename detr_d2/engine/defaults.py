@@ -14,7 +14,7 @@ from ..checkpoint import recorded_categories
 from ..config import add_detr_config
 from ..config_files import find_config_file
 from ..data import register_from_config
-from ..data.common_classes import number_classes_alike
+from ..data.common_classes import Classes, has_classes, number_classes_alike, number_like
 from ..errors import UserError
 from ..model_kind import kind_of
 from .imports import import_named
@@ -99,10 +99,32 @@ def check_loaded_classes(cfg: CfgNode, names: Iterable[str]) -> None:
 
     So do those that `register_coco_instances` has registered; the others are not loaded for it.
     """
-    for name in dict.fromkeys(names):
+    once = [*dict.fromkeys(names)]
+    for name in once:
         if "thing_classes" not in MetadataCatalog.get(name).as_dict():
             DatasetCatalog.get(name)
         check_dataset_classes(cfg, name)
+    if once:
+        number_classes_alike(once)
+
+
+def number_classes_like_weights(cfg: CfgNode, more: Iterable[str] = ()) -> None:
+    """Let the datasets have their classes in the order that MODEL.WEIGHTS has recorded, by name.
+
+    Where it has other classes, or has recorded none, the order is that of the first dataset.
+
+    Args:
+        more: datasets that are used besides those of the configuration.
+    """
+    names = [*dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST, *more))]
+    if not names:
+        return
+    number_classes_alike(names)
+    weights = cfg.MODEL.WEIGHTS
+    categories = recorded_categories(weights) if weights else None
+    wanted: Classes = [(c["name"], bool(c["isthing"])) for c in categories or ()]
+    if has_classes(names[0], wanted):
+        number_like(wanted, f"The checkpoint {weights}", names)
 
 
 def check_device(cfg: CfgNode) -> None:

@@ -9,6 +9,7 @@ from detectron2.engine import HookBase
 from ..checkpoint.checkpointer import BEST, Checkpointer
 from ..checkpoint.formats import read_checkpoint
 from ..checkpoint.on_disk import remove_older
+from ..errors import UserError
 
 # What the best is chosen by: the first of them that the evaluation has.
 _METRICS = ("panoptic_seg/PQ", "bbox/AP")
@@ -34,7 +35,10 @@ class KeepCheckpoints(HookBase):
     def before_train(self):
         file = Path(self._checkpointer.save_dir, f"{BEST}.pth")
         if self.trainer.start_iter > 0 and file.is_file():
-            self._best = read_checkpoint(str(file)).rest.get("best", -math.inf)
+            try:
+                self._best = read_checkpoint(str(file)).rest.get("best", -math.inf)
+            except UserError as error:  # the training itself does not need it
+                logger.warning("%s The next evaluation is the best until now.", error)
 
     def after_step(self):
         self._keep_best()

@@ -6,7 +6,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils.events import get_event_storage
 
 from ..drawing import draw_prediction, side_by_side
-from .sources import Source
+from .sources import ImageSource
 
 _SAMPLES = 4  # of each dataset; always the same images, so that they can be followed
 
@@ -48,7 +48,7 @@ class SamplePictures(DatasetEvaluator):
     def _picture(self, input_: dict, output: dict) -> np.ndarray:
         """(3, H, W) uint8: image, ground truth and prediction side by side."""
         truth = input_ if "pan_seg_file_name" in input_ else None
-        source = Source(input_["file_name"], str(input_["image_id"]), truth)
+        source = ImageSource(input_["file_name"], str(input_["image_id"]), truth)
         image = source.read()
         pictures = [(f"image {source.name}", image), *source.ground_truth(image, self._metadata)]
         pictures += draw_prediction(image, output, self._metadata, self._score_threshold)

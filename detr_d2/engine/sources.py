@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from detectron2.data import DatasetCatalog, Metadata
 
-from ..data.images import WHITE, find_image_files, read_image
+from ..data.depth import WHITE
+from ..data.images import find_image_files, read_image
 from ..data.panoptic_map import read_segment_map
 from ..drawing import draw_panoptic
 from ..errors import UserError
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageSource:
     """An image that can be read when it is its turn.
 
     Attributes:
@@ -51,13 +52,13 @@ class Source:
         return [("ground truth", draw_panoptic(image, segment_map, infos, metadata))]
 
 
-def find_images(patterns: list[str], white: int = WHITE) -> list[Source]:
+def find_images(patterns: list[str], white: int = WHITE) -> list[ImageSource]:
     """The images that files, folders (with their sub-folders) and globs name.
 
     Raises:
         UserError: where one of them names no image.
     """
-    sources: dict[str, Source] = {}
+    sources: dict[str, ImageSource] = {}
     for pattern in patterns:
         folder = Path(pattern)
         if folder.is_dir():
@@ -68,11 +69,13 @@ def find_images(patterns: list[str], white: int = WHITE) -> list[Source]:
             raise UserError(f"{pattern} names no image: give files, a folder, or a glob in quotes.")
         for path in paths:
             name = path.relative_to(folder) if folder.is_dir() else Path(path.name)
-            sources.setdefault(str(path), Source(str(path), str(name.with_suffix("")), white=white))
+            sources.setdefault(
+                str(path), ImageSource(str(path), str(name.with_suffix("")), white=white)
+            )
     return _with_unique_names(list(sources.values()))
 
 
-def _with_unique_names(sources: list[Source]) -> list[Source]:
+def _with_unique_names(sources: list[ImageSource]) -> list[ImageSource]:
     """Number the names that are taken already, so that no picture overwrites another."""
     taken: set[str] = set()
     unique = []
@@ -85,7 +88,7 @@ def _with_unique_names(sources: list[Source]) -> list[Source]:
     return unique
 
 
-def dataset_images(name: str, white: int = WHITE) -> list[Source]:
+def dataset_images(name: str, white: int = WHITE) -> list[ImageSource]:
     """The images of a registered panoptic dataset, with their ground truth."""
     if name not in DatasetCatalog.list():
         raise UserError(
@@ -96,7 +99,7 @@ def dataset_images(name: str, white: int = WHITE) -> list[Source]:
     if any("pan_seg_file_name" not in d for d in dicts):
         raise UserError(f"Dataset {name} has no panoptic ground truth: give its images as --input.")
     return _with_unique_names(
-        [Source(d["file_name"], Path(d["file_name"]).stem, d, white) for d in dicts]
+        [ImageSource(d["file_name"], Path(d["file_name"]).stem, d, white) for d in dicts]
     )
 
 

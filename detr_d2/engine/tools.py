@@ -10,6 +10,7 @@ from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ..data.depth import WHITE
 from ..data.files import written_beside
 from ..errors import UserError
 
@@ -57,6 +58,16 @@ def overrides_of(args: Namespace) -> list[str]:
     """What `setup_cfg` takes, of the command line: `imports` and `opts`."""
     imports = ["IMPORTS", repr(args.imports)] if args.imports else []
     return [*imports, *args.opts]
+
+
+def add_white(parser: ArgumentParser) -> None:
+    """Let the command line say which value is white in images of 16 bits: `white`."""
+    parser.add_argument(
+        "--white",
+        type=positive_int,
+        default=WHITE,
+        help="the value of white in images of 16 bits, as INPUT.WHITE (default: %(default)s)",
+    )
 
 
 def positive_int(text: str) -> int:

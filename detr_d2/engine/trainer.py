@@ -8,7 +8,6 @@ import torch
 from detectron2.data import (
     MetadataCatalog,
     build_detection_test_loader,
-    get_detection_dataset_dicts,
 )
 from detectron2.engine import DefaultTrainer, TrainerBase
 from detectron2.engine.hooks import EvalHook
@@ -22,7 +21,9 @@ from ..data import InferenceDatasetMapper
 from ..data.broken_images import BrokenImages
 from ..data.checks import check_dataset, warn_of_too_few_queries
 from ..data.coco import require_coco
+from ..data.common_classes import number_classes_alike
 from ..data.mappers import build_training_mapper
+from ..data.registration import load_dicts
 from ..data.samplers import build_training_sampler
 from ..data.training_loader import (
     Order,
@@ -102,17 +103,17 @@ class Trainer(DefaultTrainer):
             require_coco(name)
         filter_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
         datasets = [  # a name may be there several times, and its images then come as often
-            (name, get_detection_dataset_dicts(name, filter_empty=filter_empty))
-            for name in cfg.DATASETS.TRAIN
+            (name, load_dicts(name, filter_empty)) for name in cfg.DATASETS.TRAIN
         ]
         for name in cfg.DATASETS.TRAIN:
             check_dataset_classes(cfg, name)
+        number_classes_alike((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
         dataset = [d for _, dicts in datasets for d in dicts]
         model = kind_of(cfg)
         loader = cfg.DATALOADER
         broken = BrokenImages(loader.BROKEN_IMAGES, loader.BROKEN_IMAGES_SHARE, cfg.OUTPUT_DIR)
         if order is None:  # otherwise it was done when the trainer was made
-            _check_on_main_process(dataset, cfg.DATASETS.TRAIN, broken)
+            _check_on_main_process(cfg, dataset, cfg.DATASETS.TRAIN, broken)
             if comm.is_main_process() and (queries := model.queries_of(cfg)):
                 warn_of_too_few_queries(dataset, *queries)
         mapper = build_training_mapper(
@@ -128,15 +129,14 @@ class Trainer(DefaultTrainer):
             iteration=start_iter,
             group_by_shape=loader.ASPECT_RATIO_GROUPING,
             num_workers=loader.NUM_WORKERS,
-            mix_probability=cfg.INPUT.MIX_PROBABILITY,
         )
 
     @classmethod
     def build_test_loader(cls, cfg, dataset_name):
         require_coco(dataset_name)
-        dataset = get_detection_dataset_dicts(dataset_name, filter_empty=False)
+        dataset = load_dicts(dataset_name, filter_empty=False)
         check_dataset_classes(cfg, dataset_name)
-        _check_on_main_process(dataset, (dataset_name,))
+        _check_on_main_process(cfg, dataset, (dataset_name,))
         return build_detection_test_loader(
             dataset,
             mapper=InferenceDatasetMapper(cfg),
@@ -269,7 +269,7 @@ def _new_order(cfg) -> Order:
 
 
 def _check_on_main_process(
-    dataset: list[dict], names: tuple[str, ...], broken: BrokenImages | None = None
+    cfg, dataset: list[dict], names: tuple[str, ...], broken: BrokenImages | None = None
 ) -> None:
     if comm.is_main_process():
-        check_dataset(dataset, " and ".join(names), broken)
+        check_dataset(dataset, " and ".join(names), broken, cfg.DATALOADER.CHECK_IMAGES)

@@ -13,7 +13,7 @@ from PIL import Image
 from ..data.panoptic_map import read_segment_map
 from ..drawing import draw_segments
 from ..engine import Predictor
-from ..engine.sources import Source, evenly
+from ..engine.sources import ImageSource, evenly
 from ..engine.training_curves import read_curves
 from ..errors import UserError
 from .curve import Evaluation, evaluations
@@ -70,7 +70,7 @@ def stages_of(folder: Path, count: int) -> list[Stage]:
 
 
 def draw_stages(
-    cfg: CfgNode, stages: list[Stage], sources: list[Source], metadata: Metadata
+    cfg: CfgNode, stages: list[Stage], sources: list[ImageSource], metadata: Metadata
 ) -> Image.Image:
     """A table of pictures: a row an image; columns for it, its ground truth, and each stage.
 
@@ -93,10 +93,11 @@ def _predictor(cfg: CfgNode, checkpoint: Path) -> Predictor:
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.WEIGHTS = str(checkpoint)
+    cfg.MODEL.DETR.INSTANCES.MASKS_ON = False  # the panoptic map is drawn
     return Predictor(cfg)
 
 
-def _ground_truth(source: Source) -> tuple[np.ndarray, list[dict]]:
+def _ground_truth(source: ImageSource) -> tuple[np.ndarray, list[dict]]:
     """(H, W) segments from 1, and the `id` and `category_id` of each."""
     infos = [
         {**info, "id": t} for t, info in enumerate(source.of_dataset["segments_info"], start=1)

@@ -7,7 +7,9 @@ from . import (
     proposal_transformer,
     refined_mask_head,
     region_transformer,
+    timm_backbone,
     transformer,
+    transformer_backbones,
 )
 from .meta_arch import DETR, PanopticDETR, UnifiedPanopticFPN
 from .registries import (
@@ -33,5 +35,7 @@ __all__ = [
     "proposal_transformer",
     "refined_mask_head",
     "region_transformer",
+    "timm_backbone",
     "transformer",
+    "transformer_backbones",
 ]

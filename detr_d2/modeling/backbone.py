@@ -1,7 +1,8 @@
-"""The ResNet of DETR, and the padding masks of its feature maps."""
+"""The ResNet of DETR; of any backbone, names of levels, and padding masks of feature maps."""
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,6 @@ from .resnet_blocks import BasicBlock, BottleneckBlock, Stage, Stem
 
 # Of a backbone, as the paper names them: H/4 to H/32.
 LEVELS = ("res2", "res3", "res4", "res5")
-Level = TypeVar("Level")
 
 _BLOCKS_PER_STAGE = {
     18: (2, 2, 2, 2),
@@ -84,14 +84,46 @@ def build_detr_resnet_fpn_backbone(cfg, input_shape: ShapeSpec) -> FPN:
             "A feature pyramid halves its maps from level to level: set "
             f"MODEL.RESNETS.RES5_DILATION, which is {cfg.MODEL.RESNETS.RES5_DILATION}, to 1."
         )
-    return FPN(
-        bottom_up=build_detr_resnet_backbone(cfg, input_shape),
-        in_features=cfg.MODEL.FPN.IN_FEATURES,
+    return _pyramid_over(build_detr_resnet_backbone(cfg, input_shape), cfg)
+
+
+@BACKBONE_REGISTRY.register()
+def build_fpn_backbone(cfg, input_shape: ShapeSpec) -> FPN:
+    """Build Detectron2's feature pyramid over the backbone `MODEL.FPN.BOTTOM_UP`, p2 to p6.
+
+    `MODEL.FPN.IN_FEATURES` are its levels, [] those of strides 4 to 32. Images are padded as it
+    and the pyramid want.
+    """
+    name = cfg.MODEL.FPN.BOTTOM_UP
+    if name not in BACKBONE_REGISTRY:
+        raise UserError(
+            f"MODEL.FPN.BOTTOM_UP is {name or 'not set'}: name a backbone of Detectron2's registry."
+        )
+    return _pyramid_over(BACKBONE_REGISTRY.get(name)(cfg, input_shape), cfg)
+
+
+def _pyramid_over(bottom_up: Backbone, cfg) -> FPN:
+    shapes = bottom_up.output_shape()
+    levels = list(levels_of(cfg.MODEL.FPN.IN_FEATURES, shapes).values())
+    strides = [shapes[level].stride for level in levels]
+    if any(2 * finer != coarser for finer, coarser in pairwise(strides)):
+        raise UserError(
+            f"A feature pyramid doubles strides from level to level, and those of "
+            f"{', '.join(levels)} are {strides}: take another backbone, or correct "
+            "MODEL.FPN.IN_FEATURES."
+        )
+    pyramid = FPN(
+        bottom_up=bottom_up,
+        in_features=levels,
         out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
         norm=cfg.MODEL.FPN.NORM,
         top_block=LastLevelMaxPool(),
         fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+        square_pad=bottom_up.padding_constraints.get("square_size", 0),
     )
+    # Which FPN knows of its own levels alone.
+    pyramid._size_divisibility = math.lcm(strides[-1], bottom_up.size_divisibility or 1)
+    return pyramid
 
 
 def _block_arguments(resnets, width_multiplier: int) -> dict:
@@ -112,32 +144,91 @@ def _dilate(block: nn.Module) -> None:
             module.dilation = module.padding = (2, 2)
 
 
-def name_levels(in_features: Sequence[str], outputs: Mapping[str, Level]) -> dict[str, Level]:
-    """What a backbone gives, by the names that DETR's parts have for its levels.
+class PartlyFrozen(Backbone):
+    """A backbone whose first parts stay as they are: untrained, and in eval mode, as dropout would
+    change what they give."""
+
+    _frozen: tuple[nn.Module, ...] = ()
+
+    def freeze(self, modules: Sequence[nn.Module]) -> None:
+        """Freeze these, for good."""
+        self._frozen = tuple(module.requires_grad_(False).eval() for module in modules)
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        for module in self._frozen:
+            module.eval()
+        return self
+
+
+def levels_of(in_features: Sequence[str], shapes: Mapping[str, ShapeSpec]) -> dict[str, str]:
+    """Which level of a backbone DETR's parts know as "res2", which as "res3", "res4" and "res5".
 
     Args:
-        in_features: names in `outputs`, the coarsest last: up to four, of which the last becomes
+        in_features: names in `shapes`, the coarsest last: up to four, of which the last becomes
             "res5", the one before "res4" and so on. A level of a ResNet that the backbone does not
-            give (`MODEL.RESNETS.OUT_FEATURES`) is left out, but for the last one.
-        outputs: of each level its map, or its channels and stride.
+            give (`MODEL.RESNETS.OUT_FEATURES`) is left out, but for the last one. Empty: by
+            strides, see `_by_stride`.
+        shapes: channels and strides (pixels) of the backbone's levels, the coarsest last.
+
+    Returns:
+        The backbone's names of those that there are, by DETR's, of which "res5" is always one.
 
     Raises:
-        UserError: where the backbone does not give a level.
+        UserError: where the backbone does not give a level, or they are not in this order.
     """
-    if not 1 <= len(in_features) <= len(LEVELS):
+    if not in_features:
+        return _by_stride(shapes)
+    if len(in_features) > len(LEVELS):
         raise UserError(
             f"MODEL.DETR.IN_FEATURES is {list(in_features)}: name one to four levels of the "
             "backbone, the coarsest last."
         )
     last = in_features[-1]
-    missing = [n for n in in_features if n not in outputs and (n == last or n not in LEVELS)]
+    missing = [n for n in in_features if n not in shapes and (n == last or n not in LEVELS)]
     if missing:
         raise UserError(
-            f"The backbone gives {', '.join(outputs)}, and not {', '.join(missing)}: set "
-            "MODEL.DETR.IN_FEATURES to its levels, the coarsest last."
+            f"The backbone gives {', '.join(shapes)}, and not {', '.join(missing)}: set "
+            "MODEL.DETR.IN_FEATURES to its levels, the coarsest last, or to [] for those of "
+            "strides 4 to 32."
         )
-    names = LEVELS[-len(in_features) :]
-    return {name: outputs[own] for name, own in zip(names, in_features) if own in outputs}
+    levels = {name: own for name, own in zip(LEVELS[-len(in_features) :], in_features)}
+    levels = {name: own for name, own in levels.items() if own in shapes}
+    strides = [shapes[own].stride for own in levels.values()]
+    if strides != sorted(strides):
+        raise UserError(
+            f"MODEL.DETR.IN_FEATURES is {list(in_features)}, of strides {strides}: name the "
+            "coarsest level last."
+        )
+    return levels
+
+
+def level_shapes(in_features: Sequence[str], backbone: Backbone) -> dict[str, ShapeSpec]:
+    """Channels and strides of a backbone's levels, by DETR's names; see `levels_of`."""
+    shapes = backbone.output_shape()
+    return {name: shapes[own] for name, own in levels_of(in_features, shapes).items()}
+
+
+def _by_stride(shapes: Mapping[str, ShapeSpec]) -> dict[str, str]:
+    """Levels of stride 4, 8 and 16 as "res2", "res3" and "res4", of several the last one, as a stem
+    is no level; and the coarsest up to stride 32 as "res5", whose stride is 16 in a DC5."""
+    finest_first = sorted(shapes, key=lambda own: shapes[own].stride)
+    *others, last = [own for own in finest_first if shapes[own].stride <= 32] or finest_first
+    names = {4: "res2", 8: "res3", 16: "res4"}
+    levels = {names[s]: own for own in others if (s := shapes[own].stride) in names}
+    return {**levels, "res5": last}
+
+
+def require_levels(shapes: Mapping[str, ShapeSpec], names: Sequence[str], key: str) -> None:
+    """A `UserError` where a part that `key` of the configuration names lacks some of its levels."""
+    missing = [name for name in names if name not in shapes]
+    if missing:
+        raise UserError(
+            f"{key} reads {', '.join(names)}, levels of strides 4 to 16, and of the backbone there "
+            f"is no {', '.join(missing)}: take a backbone that gives them, all of its levels in "
+            "MODEL.DETR.IN_FEATURES, or MODEL.META_ARCHITECTURE DETR with MODEL.DETR.TRANSFORMER "
+            "Transformer, which needs the coarsest alone."
+        )
 
 
 def check_image_size(backbone: Backbone, size: tuple[int, int]) -> None:

@@ -15,6 +15,7 @@ from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
 from ..errors import UserError
+from .backbone import require_levels
 from .precision import at_least_float32
 from .registries import ATTENTION_MAP_REGISTRY, MASK_HEAD_REGISTRY
 from .tracing import is_traced
@@ -165,12 +166,12 @@ class MaskHeadSmallConv(nn.Module):
 
     @classmethod
     def from_config(cls, cfg, backbone_shape: dict[str, ShapeSpec]):
+        levels = ("res4", "res3", "res2")
+        require_levels(backbone_shape, levels, f"MODEL.DETR.MASK_HEAD {cfg.MODEL.DETR.MASK_HEAD}")
         return {
             "d_model": cfg.MODEL.DETR.HIDDEN_DIM,
             "num_maps": cfg.MODEL.DETR.NHEADS,
-            "backbone_channels": tuple(
-                backbone_shape[name].channels for name in ("res4", "res3", "res2")
-            ),
+            "backbone_channels": tuple(backbone_shape[name].channels for name in levels),
             "maps_init_gain": cfg.MODEL.DETR.MAPS_INIT_GAIN,
         }
 

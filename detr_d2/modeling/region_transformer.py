@@ -13,10 +13,12 @@ import torch
 from detectron2.config import configurable
 from torch import Tensor, nn
 
+from ..errors import UserError
+from .backbone import require_levels
 from .boxes import enlarged, pixels_xyxy
 from .linear import Linear
 from .precision import at_least_float32
-from .pyramid import FeaturePyramid, Levels
+from .pyramid import FINEST, NAMES, FeaturePyramid, Levels
 from .registries import TRANSFORMER_REGISTRY
 from .transformer import Context, Decoded, Transformer
 
@@ -104,6 +106,14 @@ class RegionTransformer(Transformer):
 
     @classmethod
     def from_config(cls, cfg, backbone_shape):
+        key = f"MODEL.DETR.TRANSFORMER {cfg.MODEL.DETR.TRANSFORMER}"
+        require_levels(backbone_shape, NAMES, key)
+        if backbone_shape["res2"].stride != FINEST:
+            raise UserError(
+                f"{key} sees boxes at a stride of {FINEST} pixels, and the finest level that it is "
+                f"given has {backbone_shape['res2'].stride}: take a backbone with a level of it, "
+                "or correct MODEL.DETR.IN_FEATURES."
+            )
         return {
             **super().from_config(cfg, backbone_shape),
             "backbone_shape": backbone_shape,

@@ -19,7 +19,7 @@ TRANSFORMER_REGISTRY = PartRegistry(
     contract="""
 Modules with the methods of `detr_d2.modeling.transformer.Transformer`, the official one, built as
 `entry(cfg, backbone_shape)`, where `backbone_shape` has the channels and
-strides of the backbone's levels as DETR names them, "res5" the coarsest (`name_levels`):
+strides of the backbone's levels as DETR names them, "res5" the coarsest (`levels_of`):
 
 * `forward(projected, padding_mask, query_embed, positions, all_layers, context)` gives a `Decoded`,
   or a subclass with more in it. `context` holds the image, all levels of the backbone, the sizes of

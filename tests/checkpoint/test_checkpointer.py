@@ -43,6 +43,29 @@ def official(model, panoptic, num_rows):
     return {"model": weights, "args": args, "epoch": 499}
 
 
+@pytest.mark.parametrize(
+    "theirs, ours, lacking",
+    [
+        ("abc", "cab", None),
+        ("abcd", "db", None),
+        ("abc", "abd", r"does not have d of .* \(and has c, which the dataset lacks\)"),
+        ("ab", "abc", "does not have c of"),
+    ],
+)
+def test_an_evaluation_needs_all_classes(dataset, tmp_path, theirs, ours, lacking):
+    first = dataset([(name, n, True) for n, name in enumerate(theirs)])
+    saved(tmp_path, changes=of_dataset(first, len(theirs)))
+    second = dataset([(name, n, True) for n, name in enumerate(ours)])
+    model, cfg = small_model(PANOPTIC, of_dataset(second, len(ours)))
+    checkpointer = Checkpointer.from_config(cfg, model)
+    checkpointer.load(str(tmp_path / "model.pth"))
+    if lacking is None:
+        checkpointer.require_classes()
+    else:
+        with pytest.raises(UserError, match=lacking):
+            checkpointer.require_classes()
+
+
 @pytest.fixture
 def dataset(request):
     """A dataset whose metadata has the given classes: [(name, category id, is a thing)]."""
@@ -102,6 +125,21 @@ def test_torchvision_backbone_below_a_pyramid(tmp_path, shapes):
     detr, _ = load(tmp_path / "resnet.pth", folder + "panoptic_detr_R_18_narrow_dc5.yaml", changes)
     assert same_weights(fpn.backbone.bottom_up.state_dict(), detr.backbone.state_dict())
     assert torch.equal(detr.backbone.stem.conv1.weight, resnet.conv1.weight)
+
+
+@pytest.mark.parametrize("in_1x1", [False, True])
+def test_torchvisions_resnet50_starts_panoptic_fpn_of_coco(tmp_path, caplog, in_1x1):
+    """Its strides are elsewhere than in the weights that this configuration names."""
+    resnet = torchvision.models.resnet50()
+    torch.save(resnet.state_dict(), tmp_path / "resnet50.pth")
+    changes = STANDARD_WIDTHS | {"MODEL.RESNETS.STRIDE_IN_1X1": in_1x1}
+    config_file = "COCO-PanopticSegmentation/panoptic_fpn_R_50_1x.yaml"
+    fpn, before = load(tmp_path / "resnet50.pth", config_file, changes)
+    weights = {f"backbone.{n}": w for n, w in fpn.backbone.bottom_up.state_dict().items()}
+    theirs, _ = names.rename(resnet.state_dict(), names.TORCHVISION)
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in weights.items())
+    assert not any(torch.equal(w, before[n]) for n, w in fpn.state_dict().items() if "bottom" in n)
+    assert ("correct MODEL.RESNETS.STRIDE_IN_1X1" in caplog.text) == in_1x1
 
 
 def test_detectron2_backbone(tmp_path, caplog):

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from detr_d2.comparison.curves import draw_curves, history_of
+from detr_d2.comparison.curves import draw_histories, history_of
 
 
 def write(folder, *lines):
@@ -59,7 +59,7 @@ def test_curves_have_a_line_for_each(tmp_path):
     lines = [{"iteration": i, "time": 1.0, "total_loss": 1.0 + i} for i in range(3)]
     write(tmp_path, *lines, {"iteration": 2, "panoptic_seg/PQ": 50.0})
     history = history_of(SimpleNamespace(cfgs=[step(tmp_path, 1)]))
-    quality, loss = draw_curves({"a": history, "b": history}).axes
+    quality, loss = draw_histories({"a": history, "b": history}).axes
     assert [line.get_label() for line in quality.lines] == ["a", "b"]
-    assert loss.lines[0].get_ydata().tolist() == [1.0, 1.5, 2.0]  # means of 1, 2, 3 so far
+    assert loss.lines[0].get_ydata().tolist() == [1.0, 2.0, 3.0]  # too few to be smoothed
     assert quality.lines[0].get_ydata().tolist() == [50.0]

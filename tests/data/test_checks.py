@@ -1,7 +1,12 @@
+import os
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
+from detr_d2.data import checks
 from detr_d2.data.checks import check_dataset, warn_of_too_few_queries
+from detr_d2.data.files import is_remote
 from detr_d2.errors import UserError
 
 
@@ -52,6 +57,57 @@ def test_sizes_that_the_json_has_wrong_are_named(dicts):
     dicts[0].update(height=4, width=5)
     with pytest.raises(UserError, match=r"\(image 5\) is 6 x 4 pixels, but the JSON says 5 x 4"):
         check_dataset(dicts, "tiny")
+
+
+def test_what_was_right_is_not_opened_again(dicts, monkeypatch, tmp_path):
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(checks, "_LONG", 1)
+    opened, read = [], checks.read_image_size
+    monkeypatch.setattr(
+        checks, "read_image_size", lambda path, where: opened.append(path) or read(path, where)
+    )
+    image, png = dicts[0]["file_name"], dicts[0]["pan_seg_file_name"]
+    check_dataset(dicts, "tiny")
+    check_dataset(dicts, "tiny")
+    assert opened == [image, png]
+    # What differs is looked at: another size in the JSON, other times, other files.
+    check_dataset([{**dicts[0], "height": 4, "width": 6}], "tiny")
+    os.utime(png, ns=(1, 1))
+    check_dataset(dicts, "tiny")
+    assert opened == [image, png] * 3
+    Path(image).unlink()
+    for _ in range(2):  # what is wrong is wrong again
+        with pytest.raises(UserError, match="does not exist"):
+            check_dataset(dicts, "tiny")
+    assert len(opened) == 8
+
+
+def test_few_images_leave_nothing_in_the_cache(dicts, monkeypatch, tmp_path):
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
+    check_dataset(dicts, "tiny")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_nothing_is_downloaded_to_be_checked(dicts, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    asked = []
+    monkeypatch.setattr("iopath.common.file_io.download", lambda url, *_, **__: asked.append(url))
+    remote = {"image_id": 6, "file_name": "https://nowhere.invalid/b.png"}
+    half = {**dicts[0], "pan_seg_file_name": "s3://bucket/a.png"}
+    check_dataset([remote, dicts[0], half], "tiny")
+    assert asked == []
+    assert "2 of 3 images of tiny are not on this machine" in caplog.text
+    Path(dicts[0]["file_name"]).unlink()
+    with pytest.raises(UserError, match="does not exist"):
+        check_dataset([remote, dicts[0]], "tiny")
+    assert not is_remote("file:///a.png") and not is_remote("C:/a.png") and not is_remote("a")
+
+
+def test_without_opening_files_a_dataset_still_has_images(dicts):
+    Path(dicts[0]["file_name"]).unlink()
+    check_dataset(dicts, "tiny", open_files=False)
+    with pytest.raises(UserError, match="has no images"):
+        check_dataset([], "tiny", open_files=False)
 
 
 def images_with(*counts):

@@ -8,7 +8,7 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from detr_d2.data import register_panoptic_dataset
-from detr_d2.data.common_classes import number_classes_alike
+from detr_d2.data.common_classes import has_classes, number_classes_alike, number_like
 from detr_d2.data.panoptic_map import write_panoptic_png
 from detr_d2.errors import UserError
 
@@ -86,6 +86,42 @@ def test_other_classes_are_named(register, other, difference):
     names = [register("train_of_test", TRAIN), register("val_of_test", other)]
     with pytest.raises(UserError, match=difference):
         number_classes_alike(names)
+
+
+def only_names(name: str, *classes: str) -> str:
+    """A dataset that tells names alone, as Detectron2's of boxes do once they are loaded."""
+    MetadataCatalog.pop(name, None)
+    MetadataCatalog.get(name).thing_classes = list(classes)
+    return name
+
+
+def test_boxes_of_another_order_or_other_names_are_refused():
+    first, same = only_names("boxes_a", "car", "bus"), only_names("boxes_b", "car", "bus")
+    number_classes_alike([first, same])
+    with pytest.raises(UserError, match="boxes_a and boxes_c number the same classes differently"):
+        number_classes_alike([first, only_names("boxes_c", "bus", "car")])
+    with pytest.raises(UserError, match="bus only in boxes_a; van only in boxes_d"):
+        number_classes_alike([first, only_names("boxes_d", "car", "van")])
+
+
+def test_names_alone_are_compared_with_panoptic_classes(register):
+    names = [name for name, _ in TRAIN]
+    panoptic = register("train_of_test", TRAIN)
+    order = MetadataCatalog.get(panoptic).thing_classes
+    number_classes_alike([panoptic, only_names("boxes_a", *order)])
+    number_classes_alike([only_names("boxes_a", *reversed(names)), panoptic])
+    assert MetadataCatalog.get(panoptic).thing_classes == names[::-1]
+
+
+def test_the_order_of_a_checkpoint_is_taken(register, caplog):
+    caplog.set_level(logging.WARNING)
+    name = register("train_of_test", TRAIN)
+    wanted = [(c, bool(thing)) for c, thing in reversed(TRAIN)]
+    assert has_classes(name, wanted) and not has_classes(name, wanted[1:])
+    number_like(wanted, "The checkpoint x.pth", [name])
+    assert MetadataCatalog.get(name).thing_classes == [c for c, _ in wanted]
+    assert classes_of(name) == [c for c, _ in TRAIN]
+    assert "train_of_test numbers the classes differently than The checkpoint x.pth" in caplog.text
 
 
 def test_datasets_that_say_nothing_of_their_classes_are_left_alone(register):

@@ -37,12 +37,27 @@ def save_exchanged(path, ids):
     cv2.imwrite(str(path), np.stack([ids % 256, ids // 256 % 256, ids // 65536], -1))
 
 
-FORMS = {"value": [save_grey16, save_grey, save_palette], "bgr": [save_exchanged]}
+def save_three_equal(path, ids):
+    Image.fromarray(np.stack([ids.astype(np.uint8)] * 3, -1)).save(path)
+
+
+def save_grey_and_alpha(path, ids):
+    Image.fromarray(np.dstack([ids, np.full_like(ids, 255)]).astype(np.uint8), "LA").save(path)
+
+
+def save_colours16(path, ids):
+    """RGB as it should be, in 16 bits."""
+    bgr = np.stack([ids // 65536, ids // 256 % 256, ids % 256], -1)
+    cv2.imwrite(str(path), bgr.astype(np.uint16))
+
+
+ONE_CHANNEL = [save_grey16, save_grey, save_palette, save_three_equal, save_grey_and_alpha]
+FORMS = {"value": [*ONE_CHANNEL, save_colours16], "bgr": [save_exchanged]}
 
 
 @pytest.mark.parametrize("form, save", [(f, s) for f, some in FORMS.items() for s in some])
 def test_ids_are_read_unscaled(png, form, save):
-    ids = LARGE if form == "bgr" else SMALL
+    ids = LARGE if save in (save_exchanged, save_colours16) else SMALL
     save(png, ids)
     assert np.array_equal(read_id_map(png, form=form), ids)
 
@@ -52,9 +67,10 @@ def test_sixteen_bits_keep_their_ids(png):
     assert read_id_map(png, form="value").tolist() == [[0, 255, 256], [65535, 1, 2]]
 
 
-def test_sixteen_bits_are_never_read_as_rgb(png):
-    save_grey16(png, SMALL)
-    with pytest.raises(UserError, match=r"grey map of more than 8 bits.*--ids value"):
+@pytest.mark.parametrize("save", [save_grey16, save_colours16])
+def test_sixteen_bits_are_never_read_as_rgb(png, save):
+    save(png, SMALL)
+    with pytest.raises(UserError, match=r"of more than 8 bits.*--ids value"):
         read_panoptic_png(png)
 
 
@@ -70,6 +86,8 @@ def test_rgb_is_as_before(png):
     "save, words",
     [
         (save_grey, "its ids are grey values"),
+        (save_three_equal, "its ids are grey values"),
+        (save_grey_and_alpha, "its ids are grey values"),
         (save_palette, "its ids are palette indices"),
         (save_exchanged, "red and blue are exchanged"),
     ],

@@ -1,8 +1,13 @@
+import struct
+import zlib
+
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from detr_d2.data.images import find_image_files, read_image, read_image_size
+from detr_d2.data import depth
+from detr_d2.data.images import find_image_files, on_disk, read_image, read_image_size
 from detr_d2.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
@@ -109,7 +114,54 @@ def test_a_file_whose_name_differs_in_case_is_named(tmp_path):
         read_image(tmp_path / "a.png")
 
 
+@pytest.mark.parametrize("suffix, orientation", [("png", 1), ("png", 6), ("tif", 1)])
+def test_colours_of_sixteen_bits_are_scaled_by_what_is_white(tmp_path, suffix, orientation):
+    values = np.random.default_rng(0).integers(0, 4096, (4, 6, 3), dtype=np.uint16)
+    path = tmp_path / f"a.{suffix}"
+    cv2.imwrite(str(path), values[..., ::-1])
+    if orientation > 1:
+        insert_exif(path, orientation)
+    expected = UPRIGHT[orientation](values.astype(int) * 65535 // 4095 >> 8)
+    assert np.array_equal(read_image(path, white=4095), expected)
+
+
+def insert_exif(path, orientation):
+    """Into a PNG as it is, since Pillow would write 8 bits."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = b"eXIf" + content
+    data = path.read_bytes()
+    head = 8 + 25  # the signature, IHDR
+    chunk = struct.pack(">I", len(content)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    path.write_bytes(data[:head] + chunk + data[head:])
+
+
+def test_each_likely_white_is_warned_of_once(tmp_path, caplog):
+    depth._warned.clear()
+    for name, brightest in (("a", 4000), ("b", 3000), ("c", 200), ("d", 16000), ("e", 40000)):
+        Image.fromarray(np.array([[0, brightest]], dtype=np.uint16)).save(tmp_path / f"{name}.png")
+        read_image(tmp_path / f"{name}.png")
+    assert [record.args[0].rpartition("/")[2] for record in caplog.records] == [
+        "a.png",
+        "c.png",
+        "d.png",
+    ]
+
+
+def test_names_on_disk(tmp_path):
+    for name in ("Sub/A.jpg", "Sub/caf\u00e9.png", "b.png", "B.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert on_disk(tmp_path, "sub/a.JPG") == "Sub/A.jpg"
+    assert on_disk(tmp_path, "sub\\cafe\u0301.png") == "Sub/caf\u00e9.png"
+    assert on_disk(tmp_path, "B.png") == "B.png"
+    for name in ("B.PNG", "sub/c.png", "other/a.jpg"):  # two files, or none
+        assert on_disk(tmp_path, name) == name
+
+
 def test_what_is_white_can_be_told_and_the_dark_is_warned_of(tmp_path, caplog):
+    depth._warned.clear()
     values = np.array([[0, 16, 2047, 4095, 9000]], dtype=np.uint16)
     Image.fromarray(values).save(tmp_path / "a.png")
     assert read_image(tmp_path / "a.png", white=4095)[0, :, 0].tolist() == [0, 1, 127, 255, 255]

@@ -16,6 +16,7 @@ from detr_d2.checkpoint.formats import About, record
 from detr_d2.classes import panoptic_classes
 from detr_d2.data import register_panoptic_dataset
 from detr_d2.engine import setup_cfg
+from detr_d2.engine.defaults import number_classes_like_weights
 from detr_d2.errors import UserError
 from detr_d2.modeling import UnifiedPanopticFPN
 
@@ -47,9 +48,13 @@ def read(file):
 @pytest.mark.parametrize("file", FILES)
 def test_builds(file, forget_datasets):
     cfg = read(file)
+    if "timm" in file or "ViT" in file:
+        pytest.importorskip("timm")
     # Layers repeat themselves: one of each shows that all can be built.
     cfg.defrost()
     cfg.MODEL.DETR.ENC_LAYERS = cfg.MODEL.DETR.DEC_LAYERS = 1
+    cfg.MODEL.VIT.DEPTH = 2
+    cfg.MODEL.TIMM.PRETRAINED = False  # there is no network here
     model = build_model(cfg)
     assert type(model).__name__ == cfg.MODEL.META_ARCHITECTURE
     if isinstance(model, UnifiedPanopticFPN):
@@ -230,6 +235,32 @@ def test_without_the_data_classes_are_those_of_the_weights(tmp_path, forget_data
     assert panoptic_classes(cfg).things == [1]
     with pytest.raises(UserError, match=r"panoptic\.json.*DATASETS\.ROOT"):
         DatasetCatalog.get("gone")
+
+
+@pytest.mark.parametrize("recorded", [("road", "car"), ("road", "van")])
+def test_the_classes_of_weights_give_the_order_where_they_are_the_same(
+    tiny_dataset, tmp_path, forget_datasets, recorded
+):
+    folder, _ = tiny_dataset
+    categories = [
+        {"id": n, "name": name, "isthing": int(name != "road")} for n, name in enumerate(recorded)
+    ]
+    about = record(Classes(recorded, (0, 1)), About(categories=categories))
+    weights = {"class_embed.weight": torch.zeros(3, 8), "class_embed.bias": torch.zeros(3)}
+    torch.save({"model": weights, "detr_d2": about}, tmp_path / "model.pth")
+    overrides = [
+        *("DATASETS.REGISTER.own", "['images', 'panoptic', 'panoptic.json']"),
+        *("DATASETS.ROOT", str(folder), "MODEL.DETR.NUM_CLASSES", "2"),
+        *("DATASETS.TRAIN", "('own',)", "DATASETS.TEST", "('own',)"),
+        *("MODEL.WEIGHTS", str(tmp_path / "model.pth")),
+    ]
+    path = str(CONFIGS / "Shapes-PanopticSegmentation/panoptic_detr_R_18_narrow_dc5.yaml")
+    number_classes_like_weights(setup_cfg(path, overrides))
+    expected = ["road", "car"] if recorded == ("road", "car") else ["car", "road"]
+    assert MetadataCatalog.get("own").thing_classes == expected
+    (only,) = DatasetCatalog.get("own")
+    names = [expected[s["category_id"]] for s in only["segments_info"]]
+    assert names == ["car", "road"]
 
 
 def test_a_dataset_is_registered_on_the_command_line(tiny_dataset, forget_datasets):

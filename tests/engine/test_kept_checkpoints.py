@@ -48,6 +48,14 @@ def test_the_best_is_of_the_highest_pq(tmp_path):
     assert evaluated(Saved(tmp_path), [1.0]) == 0  # another training has another best
 
 
+def test_a_damaged_one_is_forgotten(tmp_path, caplog):
+    evaluated(Saved(tmp_path), [5.0])
+    file = tmp_path / "model_best.pth"
+    file.write_bytes(file.read_bytes()[:100])
+    assert evaluated(Saved(tmp_path), [4.0], start=7) == 7
+    assert f"{file}" in caplog.text and "best until now" in caplog.text
+
+
 def test_one_that_could_not_be_written_is_none(tmp_path):
     assert evaluated(Saved(tmp_path), [3.0, 5.0, 4.0], full=[1]) == 2
 

@@ -2,6 +2,8 @@ from argparse import ArgumentTypeError
 
 import pytest
 
+from detr_d2.cli import demo
+from detr_d2.engine import setup_cfg
 from detr_d2.engine.sources import chunks
 from detr_d2.engine.tools import positive_int
 
@@ -19,3 +21,12 @@ def test_positive_int():
 def test_chunks(size, expected):
     assert list(chunks([1, 2, 3], size)) == expected
     assert list(chunks([], size)) == []
+
+
+def test_the_demo_asks_for_no_masks_that_it_does_not_draw(monkeypatch):
+    name = "COCO-PanopticSegmentation/panoptic_detr_R_50.yaml"
+    assert setup_cfg(name).MODEL.DETR.INSTANCES.MASKS_ON
+    argv = ["demo", "--config-file", name, "--input", "a.jpg", "--output", "out"]
+    monkeypatch.setattr("sys.argv", [*argv, "MODEL.DEVICE", "cpu"])
+    cfg = demo.configuration(demo.parse_args())
+    assert not cfg.MODEL.DETR.INSTANCES.MASKS_ON and cfg.MODEL.DEVICE == "cpu"

@@ -5,12 +5,11 @@ import torch
 from detectron2.modeling import PanopticFPN
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
+from parts import PANOPTIC_FPN
 
 from detr_d2.errors import UserError
 from detr_d2.modeling.batching import infer_by_size
 from detr_d2.modeling.meta_arch.panoptic_fpn import UnifiedPanopticFPN
-
-LEVELS = ["res2", "res3", "res4", "res5"]
 
 
 @pytest.fixture
@@ -18,24 +17,7 @@ def build_fpn(build_model):
     def build(*overrides):
         return build_model(
             "UnifiedPanopticFPN",
-            *("MODEL.BACKBONE.NAME", "build_detr_resnet_fpn_backbone"),
-            *("MODEL.MASK_ON", True),
-            *("MODEL.FPN.IN_FEATURES", LEVELS),
-            *("MODEL.FPN.OUT_CHANNELS", 32),
-            *("MODEL.ANCHOR_GENERATOR.SIZES", [[16], [32]]),
-            *("MODEL.RPN.IN_FEATURES", ["p2", "p3"]),
-            *("MODEL.RPN.POST_NMS_TOPK_TRAIN", 50),
-            *("MODEL.RPN.POST_NMS_TOPK_TEST", 20),
-            *("MODEL.ROI_HEADS.NAME", "StandardROIHeads"),
-            *("MODEL.ROI_HEADS.IN_FEATURES", ["p2", "p3"]),
-            *("MODEL.ROI_HEADS.NUM_CLASSES", 4),
-            *("MODEL.ROI_BOX_HEAD.NAME", "FastRCNNConvFCHead"),
-            *("MODEL.ROI_BOX_HEAD.NUM_FC", 1),
-            *("MODEL.ROI_BOX_HEAD.FC_DIM", 16),
-            *("MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", 7),
-            *("MODEL.ROI_MASK_HEAD.CONV_DIM", 16),
-            *("MODEL.SEM_SEG_HEAD.NUM_CLASSES", 5),
-            *("MODEL.SEM_SEG_HEAD.CONVS_DIM", 32),
+            *PANOPTIC_FPN,
             *overrides,
         )
 

@@ -1,7 +1,7 @@
 """The rows of the table: what is done, by each variant, again and again."""
 
 from .data import Evaluation, Loading
-from .inference import BoxInference, PanopticInference
+from .inference import BoxInference, MaskInference, PanopticInference
 from .merging import MergingAll, MergingAllByScores, MergingByScores, MergingKept
 from .training import JointTraining, MaskTraining
 from .work import Case, Work
@@ -10,6 +10,7 @@ WORKS: dict[str, type[Work]] = {
     work.name: work
     for work in (
         PanopticInference,
+        MaskInference,
         BoxInference,
         MaskTraining,
         JointTraining,

@@ -24,6 +24,7 @@ class PanopticInference(Work):
     name = "panoptic-inference"
     meta_architecture = "PanopticDETR"
     what = "panoptic inference"
+    overrides: tuple = ()
     has_batches = True
     has_peak = True
 
@@ -42,7 +43,7 @@ class PanopticInference(Work):
     def prepare(self, variant: Variant) -> Case:
         settings = self.settings
         kind = ("MODEL.META_ARCHITECTURE", self.meta_architecture)
-        cfg = detr_cfg(settings, *kind, *variant.overrides)
+        cfg = detr_cfg(settings, *kind, *self.overrides, *variant.overrides)
         things = is_thing(cfg)
         inputs = []
         for seed in range(self.batch_size):
@@ -75,6 +76,17 @@ class PanopticInference(Work):
             ]
             apart["pixels_per_10000"] = max(pixels)
         return apart
+
+
+class MaskInference(PanopticInference):
+    """The same with a mask for each thing query, as AP of masks wants them; nothing to compare."""
+
+    name = "mask-inference"
+    what = "panoptic inference and masks of instances"
+    overrides = ("MODEL.DETR.INSTANCES.MASKS_ON", True)
+
+    def takes_part(self, variant: Variant) -> bool:
+        return variant.model not in ("reference", "panoptic-fpn")
 
 
 class BoxInference(PanopticInference):

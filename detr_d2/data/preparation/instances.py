@@ -1,8 +1,6 @@
 """COCO's instances JSON: polygons and run-length masks, which may overlap."""
 
-import math
 from collections import defaultdict
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -11,16 +9,16 @@ from pycocotools import mask as coco_mask
 
 from ...errors import UserError
 from ..coco_json import read_coco
-from ..files import join_inside
 from ..problems import category_problems, image_problems, is_list_of_dicts, raise_first
 from .annotation import Annotation, BadAnnotation, Canvas, Segment
 from .categories import read_categories
 from .file_names import found_pictures
 from .kinds import AS_ANNOTATED, Kinds, leave_out_roots
 from .label_maps import SAME_NAME, add_stuff, read_label_map
+from .polygons import check_units, polygons_of, reaches_beyond
 from .source import Picture, Source, listed_size_of
 
-_FARTHEST = 1e5  # pixels from the origin: a polygon that reaches farther is a mistake
+_BEYOND = "objects reach beyond their image: look whether it has the size that was annotated"
 
 
 def from_instances(
@@ -70,6 +68,7 @@ def from_content(
         if not is_list_of_dicts(content, key):
             raise UserError(f"{instances_json} has no list {key}: give a COCO instances JSON.")
     _check_masks(content["annotations"], instances_json)
+    check_units(content["annotations"], instances_json)
     categories, notes = leave_out_roots(content["categories"], content["annotations"])
     things = [{**c, "isthing": c.get("isthing", 1)} for c in categories]
     raise_first(category_problems(things, str(instances_json)))
@@ -177,7 +176,7 @@ def _annotate(
     where = f"image {picture.image_id}, {picture.file_name}"
     canvas = Canvas(height, width, f"{instances_json}, {where}")
     if stuff_root is not None:
-        path = join_inside(stuff_root, SAME_NAME.replace(picture.file_name), where)
+        path = SAME_NAME.path(stuff_root, picture.file_name, where)
         labels = read_label_map(path, height, width, where)
         add_stuff(canvas, labels, stuff)
     annotations, runs = [], []
@@ -185,6 +184,8 @@ def _annotate(
         try:
             runs.append(run_lengths(annotation, height, width, instances_json))
             annotations.append(annotation)
+            if reaches_beyond(annotation["segmentation"], height, width):
+                canvas.remarks[_BEYOND] += 1
         except UserError as error:
             canvas.bad.append(BadAnnotation("without a mask", str(error)))
     # Stuff below, one segment a class; of overlapping stuff, the smaller class lies above.
@@ -214,42 +215,17 @@ def _object(annotation: dict, ignore_crowd: bool) -> Segment:
 def run_lengths(annotation: dict, height: int, width: int, path: Path) -> dict:
     """The mask of one annotation in pycocotools' compressed form.
 
-    `segmentation` is a list of polygons (x, y, x, y, ...), whose union it is, one polygon alone, or
-    run lengths as a list or as COCO's text.
+    `segmentation` is as `polygons_of` takes it, or run lengths as a list or as COCO's text.
     """
     segmentation = annotation["segmentation"]
     where = f"{path}, annotation {annotation.get('id')} (image {annotation['image_id']})"
     try:
         if isinstance(segmentation, dict):
             return _checked_runs(segmentation, height, width)
-        if _is_polygon(segmentation):  # as VIA 3 writes it
-            segmentation = [segmentation]
-        if not isinstance(segmentation, list) or not all(isinstance(p, list) for p in segmentation):
-            raise ValueError("its segmentation is no list of polygons, and no run lengths")
-        polygons = [checked_polygon(polygon) for polygon in segmentation]
-        if not polygons:
-            raise ValueError("there is no polygon")
+        polygons = polygons_of(segmentation)
         return coco_mask.merge(coco_mask.frPyObjects(polygons, height, width))
     except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{where}: {error}, so it has no mask: correct or remove it.") from error
-
-
-def _is_polygon(segmentation) -> bool:
-    return (
-        isinstance(segmentation, list)
-        and len(segmentation) >= 6
-        and not any(isinstance(x, (list, dict)) for x in segmentation)
-    )
-
-
-def checked_polygon(numbers: Iterable[float | str]) -> list[float]:
-    """x, y, x, y, ... of its points in pixels; a `ValueError` says what is wrong with them."""
-    polygon = [float(x) for x in numbers]
-    if len(polygon) < 6 or len(polygon) % 2:
-        raise ValueError(f"a polygon has {len(polygon)} numbers, not x and y of three points")
-    if not all(math.isfinite(x) and abs(x) < _FARTHEST for x in polygon):
-        raise ValueError("a polygon lies outside of every image")
-    return polygon
 
 
 def _checked_runs(segmentation: dict, height: int, width: int) -> dict:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from ...errors import UserError
 
-# What annotation tools call what is no object; left out where nothing is annotated with it.
-_NO_CLASSES = {"_background_", "__ignore__"}
+# What tools call what is no object, in any case and between underscores or not; left out where
+# nothing is annotated with it.
+_NO_CLASSES = {"background", "bg", "ignore"}
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,19 @@ class Kinds:
 
     def apply(self, categories: list[dict]) -> list[dict]:
         """The categories with their `isthing`; a `UserError` where a name is not theirs."""
-        check_names((*self.stuff, *self.things), [c["name"] for c in categories])
+        check_names((*self.stuff, *self.things), [str(c.get("name")) for c in categories])
+        return self.fill(categories)
+
+    def fill(self, categories: list[dict]) -> list[dict]:
+        """As `apply`, of categories that may get other names, and may have no `isthing` yet."""
         both = sorted({*self.stuff} & {*self.things})
         if both:
             raise UserError(f"{both[0]} is in --stuff and in --things: name it in one of them.")
         chosen = {**dict.fromkeys(self.stuff, 0), **dict.fromkeys(self.things, 1)}
-        return [{**c, "isthing": chosen.get(c["name"], c["isthing"])} for c in categories]
+        return [
+            {**c, "isthing": chosen[str(c.get("name"))]} if str(c.get("name")) in chosen else c
+            for c in categories
+        ]
 
 
 AS_ANNOTATED = Kinds()
@@ -45,8 +53,11 @@ def leave_out_roots(
 ) -> tuple[list[dict], tuple[str, ...]]:
     """Leave out what is no class: a name for the others together, or for the background.
 
-    Roboflow lists the project's name as a category, the `supercategory` of the others, and labelme
-    `_background_`. Nothing is annotated with them.
+    Roboflow lists the project's name as a category, the `supercategory` of the others, which may be
+    the name of one of them as well, and labelme `_background_`. Nothing is annotated with them.
+
+    Args:
+        annotations: or segments; what has their `category_id`.
 
     Returns:
         The other categories, and a sentence for each that was left out.
@@ -56,8 +67,13 @@ def leave_out_roots(
     kept, notes = [], []
     for category in categories:
         name = category.get("name")
-        is_root = any(c.get("supercategory") == name for c in categories if c is not category)
-        if category.get("id") not in used and (is_root or name in _NO_CLASSES):
+        others = [c for c in categories if c is not category]
+        is_root = any(
+            c.get("supercategory") == name or (c.get("name") == name and c.get("id") in used)
+            for c in others
+        )
+        is_none = str(name).strip("_ ").casefold() in _NO_CLASSES
+        if category.get("id") not in used and (is_root or is_none):
             notes.append(f"No object is a {name} (id {category.get('id')}): left out.")
         else:
             kept.append(category)

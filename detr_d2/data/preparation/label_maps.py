@@ -9,10 +9,11 @@ from scipy import ndimage
 
 from ...errors import UserError
 from ..files import join_inside
-from ..images import check_same_size, find_image_files, open_image
+from ..images import LOSSY_SUFFIXES, check_same_size, find_image_files, on_disk, open_image
 from ..panoptic_map import numbers_of_colours
 from .annotation import Annotation, Canvas, Segment
 from .categories import labels_of, read_categories
+from .file_names import check_one_image_a_name
 from .kinds import AS_ANNOTATED, Kinds
 from .labelmap import categories_of, read_labelmap, with_colours
 from .source import Picture, Source
@@ -34,6 +35,12 @@ class Ending:
         if not self.of_image:
             return str(Path(file_name).with_suffix("")) + self.of_map
         return file_name.removesuffix(self.of_image) + self.of_map
+
+    def path(self, root: Path, file_name: str, where: str) -> str:
+        """Of the map, in the case that the file has."""
+        name = self.replace(file_name)
+        join_inside(root, name, where)
+        return join_inside(root, on_disk(root, name), where)
 
 
 SAME_NAME = Ending()
@@ -80,13 +87,16 @@ def from_label_maps(
     known: dict[str, int] = {}
     if labelmap is not None:
         known = read_labelmap(labelmap)
-        categories = read_categories(categories_file) if categories_file else categories_of(known)
+        categories = (
+            read_categories(categories_file, kinds)
+            if categories_file
+            else kinds.apply(categories_of(known))
+        )
         categories = with_colours(categories, known, labelmap)
     elif categories_file is None:
         raise UserError("Nothing says which label is which class: give --categories.")
     else:
-        categories = read_categories(categories_file)
-    categories = kinds.apply(categories)
+        categories = read_categories(categories_file, kinds)
     things = [c["name"] for c in categories if c["isthing"]]
     if things and objects is None:
         raise UserError(
@@ -94,6 +104,7 @@ def from_label_maps(
             "are of one object: give --instance-root, or --connected-things."
         )
     names = [n for n in find_image_files(image_root) if n.endswith(ending.of_image)]
+    check_one_image_a_name(names, "label map")
     return Source(
         image_root,
         [Picture(name, number) for number, name in enumerate(names, 1)],
@@ -107,6 +118,7 @@ def from_label_maps(
             colours=labelmap is not None,
             ignored=frozenset(known.values()),
         ),
+        has_maps=True,
     )
 
 
@@ -118,6 +130,10 @@ def read_label_map(
     Args:
         colours: a label is a colour, R + 256 G + 65536 B.
     """
+    if Path(path).suffix.lower() in LOSSY_SUFFIXES:
+        raise UserError(
+            f"{path} ({where}) is a JPEG, which blurs the numbers of classes: write maps as PNG."
+        )
     with open_image(path, f"({where})") as image:
         try:
             labels = numbers_of_colours(image.convert("RGB")) if colours else np.asarray(image)
@@ -156,13 +172,13 @@ def _annotate(
     ignored: frozenset[int],
 ) -> Annotation:
     where = f"image {picture.image_id}, {picture.file_name}"
-    path = join_inside(label_root, ending.replace(picture.file_name), where)
+    path = ending.path(label_root, picture.file_name, where)
     labels = read_label_map(path, height, width, where, colours)
     canvas = Canvas(height, width, where)
     add_stuff(canvas, labels, categories)
     things = [c for c in categories if c["isthing"]]
     if things and objects is not None and objects.root is not None:
-        path = join_inside(objects.root, objects.ending.replace(picture.file_name), where)
+        path = objects.ending.path(objects.root, picture.file_name, where)
         instances = read_label_map(path, height, width, where, colours)
         _add_numbered_things(canvas, labels, instances, things, objects.crowd_below)
     elif things and objects is not None:

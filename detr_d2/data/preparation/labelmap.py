@@ -17,7 +17,7 @@ def read_labelmap(path: Path) -> dict[str, int]:
     for line in read_list(path, "CVAT's labelmap.txt"):
         if line.startswith("#"):
             continue
-        name, _, rest = line.partition(":")
+        name, _, rest = (part.strip() for part in line.partition(":"))
         colour = _packed(rest.partition(":")[0])
         if not name or colour is None:
             raise UserError(f"{path}: {line!r} is not of the form name:red,green,blue::.")
@@ -42,7 +42,7 @@ def with_colours(categories: list[dict], colours: dict[str, int], labelmap: Path
 
 def categories_of(colours: dict[str, int]) -> list[dict]:
     """All of its classes but the background, as things."""
-    names = [name for name in colours if name != BACKGROUND]
+    names = [name for name in colours if name.casefold() != BACKGROUND]
     return [{"id": n, "name": name, "isthing": 1} for n, name in enumerate(names, 1)]
 
 

@@ -13,12 +13,17 @@ from pycocotools import mask as coco_mask
 
 from ...errors import UserError
 from ..files import read_json_object
+from ..image_names import ImageNames
 from ..images import read_image_size
-from ..problems import is_list_of_dicts
+from ..problems import is_list_of_dicts, listing
 from .annotation import BadAnnotation
-from .instances import checked_polygon, from_content
+from .instances import from_content
 from .kinds import AS_ANNOTATED, Kinds
+from .polygons import checked_polygon
 from .source import Source, listed_size_of
+
+# The last two are rectangles of any angle, of X-AnyLabeling and of labelme.
+_POLYGONS = ("polygon", "rotation", "oriented_rectangle")
 
 
 def from_labelme(
@@ -40,14 +45,18 @@ def from_labelme(
     files = [file for file in files if not file.name.startswith("._")]
     if not files:
         raise UserError(f"{annotation_root} has no JSON files: give the folder of labelme's.")
+    names_of_images = ImageNames(image_root)
     images, objects, bad = [], [], []
     for number, file in enumerate(files, 1):
         content = read_json_object(file)
-        image = {"id": number, **_image(content, file, annotation_root, image_root)}
+        image = {"id": number, **_image(content, file, annotation_root, names_of_images)}
         images.append(image)
         of_image, bad_ones = _objects(content, file, (image["height"], image["width"]))
         objects += [{"image_id": number, **o} for o in of_image]
         bad += bad_ones
+    if not objects:
+        wrong = f" that can be converted:\n{listing(bad)}" if bad else ""
+        raise UserError(f"{annotation_root}: no JSON file has a shape{wrong}.")
     names = sorted({o["label"] for o in objects})
     ids = {name: number for number, name in enumerate(names, 1)}
     content = {
@@ -62,7 +71,7 @@ def from_labelme(
     )
 
 
-def _image(content: dict, file: Path, annotation_root: Path, image_root: Path) -> dict:
+def _image(content: dict, file: Path, annotation_root: Path, names: ImageNames) -> dict:
     name = content.get("imagePath")
     if not isinstance(name, str) or not is_list_of_dicts(content, "shapes"):
         raise UserError(f"{file} has no imagePath and shapes: give labelme's JSON files alone.")
@@ -71,7 +80,7 @@ def _image(content: dict, file: Path, annotation_root: Path, image_root: Path) -
     size = listed_size_of(
         {"height": content.get("imageHeight"), "width": content.get("imageWidth")}
     )
-    height, width = size or read_image_size(image_root / name)
+    height, width = size or read_image_size(names.root / names.find(name), f"({file})")
     return {"file_name": name, "height": height, "width": width}
 
 
@@ -81,10 +90,12 @@ def _objects(
     """Labels and masks of the objects of one image."""
     parts, bad = defaultdict(list), []
     for number, shape in enumerate(content["shapes"]):
-        label, group = str(shape.get("label")), shape.get("group_id")
+        label, group = str(shape.get("label") or "").strip(), shape.get("group_id")
         try:
+            if not label:
+                raise ValueError("it has no label")
             mask = _run_lengths(shape, size)
-        except (ValueError, TypeError, KeyError, OSError, SyntaxError) as error:
+        except (ValueError, TypeError, OSError, SyntaxError) as error:
             sentence = f"{file}, shape {number} ({label}): {error}: correct or remove it."
             bad.append(BadAnnotation("without a mask", sentence))
         else:
@@ -100,16 +111,20 @@ def _objects(
 
 def _run_lengths(shape: dict, size: tuple[int, int]) -> dict:
     """A shape's mask in pycocotools' form."""
-    kind, points = shape.get("shape_type", "polygon"), shape["points"]
-    if kind == "polygon":
-        polygon = [x for point in points for x in point]
+    kind, points = shape.get("shape_type") or "polygon", shape.get("points")
+    if not isinstance(points, list) or not points:
+        raise ValueError("it has no points")
+    if kind in _POLYGONS or (kind == "rectangle" and len(points) == 4):
+        polygon = [number for x, y in points for number in (x, y)]
     elif kind == "rectangle":
         (x0, y0), (x1, y1) = points
         polygon = [x0, y0, x1, y0, x1, y1, x0, y1]
     elif kind == "circle":
+        if len(points) != 2:
+            raise ValueError("a circle is two points, its centre and one of its edge")
         polygon = _circle(*points)
     elif kind == "mask":
-        return coco_mask.encode(np.asfortranarray(_pasted(shape["mask"], points[0], size)))
+        return coco_mask.encode(np.asfortranarray(_pasted(str(shape.get("mask")), points[0], size)))
     else:
         raise ValueError(f"a {kind} has no area")
     return coco_mask.merge(coco_mask.frPyObjects([checked_polygon(polygon)], *size))

@@ -6,13 +6,17 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from PIL import Image
 
 from ...errors import UserError
-from ..images import check_same_size, find_image_files, open_image
+from ..images import LOSSY_SUFFIXES, check_same_size, find_image_files, on_disk, open_image
 from .annotation import Annotation, Canvas, Segment
+from .file_names import check_one_image_a_name
+from .kinds import AS_ANNOTATED, Kinds
 from .source import Picture, Source
 
-_LOSSY = {".jpg", ".jpeg"}
+_SEVERAL = "masks have several values besides 0: all of them are of the object"
+_WHOLE = "masks cover the whole image: look whether they are inverted"
 # As in task-1-annotation-2-by-3-tag-car-0.png.
 _BRUSH = re.compile(
     r"task-(?P<task>\d+)-annotation-(?P<annotation>\d+)-by-.+?-tag-(?P<tag>.+)-\d+\.png"
@@ -20,7 +24,7 @@ _BRUSH = re.compile(
 
 
 def from_mask_folders(
-    image_root: Path, mask_root: Path, stuff: tuple[str, ...] = (), category: str = ""
+    image_root: Path, mask_root: Path, kinds: Kinds = AS_ANNOTATED, category: str = ""
 ) -> Source:
     """Convert `MASKS/a/b/car_1.png` or `MASKS/a/b/car/1.png`, a mask of image `a/b.jpg`.
 
@@ -29,7 +33,7 @@ def from_mask_folders(
     each other as `Canvas.add_objects` says. The classes are numbered from 1 by name.
 
     Args:
-        stuff: names of the classes that are stuff; all masks of one become one segment.
+        kinds: the classes that are stuff, whose masks become one segment; the others are things.
         category: the class of all masks; empty takes it from their names.
     """
     names = find_image_files(image_root)
@@ -38,20 +42,18 @@ def from_mask_folders(
     if masks_of:
         notes = (_pairing(masks_of),)
     else:
+        check_one_image_a_name(names, "masks")
         masks_of = {name: _masks_of(mask_root, name, category) for name in names}
+    notes += _of_no_image(mask_root, masks_of)
     classes = sorted({class_ for masks in masks_of.values() for _, class_ in masks})
     if not classes:
         raise UserError(
             f"{mask_root} has no masks of the images in {image_root}: put those of a/b.jpg into "
             "the folder a/b."
         )
-    unknown = sorted(set(stuff) - set(classes))
-    if unknown:
-        raise UserError(
-            f"{mask_root} has no masks of the stuff {unknown[0]}: its classes are "
-            f"{', '.join(classes)}."
-        )
     ids = {name: number for number, name in enumerate(classes, 1)}
+    listed = [{"id": id_, "name": name, "isthing": 1} for name, id_ in ids.items()]
+    categories: list[dict] = kinds.apply(listed)
     pictures = []
     for number, (name, masks) in enumerate(masks_of.items(), 1):
         content = [(mask, ids[class_]) for mask, class_ in masks]
@@ -59,18 +61,33 @@ def from_mask_folders(
     return Source(
         image_root,
         pictures,
-        [{"id": id_, "name": name, "isthing": int(name not in stuff)} for name, id_ in ids.items()],
-        partial(_annotate, mask_root=mask_root, stuff=[ids[name] for name in stuff]),
+        categories,
+        partial(
+            _annotate,
+            mask_root=mask_root,
+            stuff=[c["id"] for c in categories if not c["isthing"]],
+        ),
         notes,
+        has_maps=True,
     )
 
 
 def _masks_of(mask_root: Path, file_name: str, category: str) -> list[tuple[str, str]]:
     """The masks of an image, in the folder of its name, and their classes."""
-    name = str(PurePosixPath(file_name).with_suffix(""))
+    name = on_disk(mask_root, str(PurePosixPath(file_name).with_suffix("")))
     folder = mask_root / name
     masks = find_image_files(folder) if folder.is_dir() else []
     return [(f"{name}/{mask}", category or _category_of(mask)) for mask in masks]
+
+
+def _of_no_image(mask_root: Path, masks_of: dict[str, list[tuple[str, str]]]) -> tuple[str, ...]:
+    """What is said of masks that are in no image's folder."""
+    used = {mask for masks in masks_of.values() for mask, _ in masks}
+    all_masks = find_image_files(mask_root) if mask_root.is_dir() else []
+    others = [mask for mask in all_masks if mask not in used]
+    if not (used and others):
+        return ()
+    return (f"{len(others)} masks are of no image, such as {others[0]}: left out.",)
 
 
 def _brush_masks(
@@ -134,9 +151,12 @@ def _annotate(
 ) -> Annotation:
     where = f"image {picture.image_id}, {picture.file_name}"
     canvas = Canvas(height, width, where)
-    masks = [
-        (_read_mask(mask_root / name, height, width, where), id_) for name, id_ in picture.content
-    ]
+    masks = []
+    for name, id_ in picture.content:
+        mask, several = _read_mask(mask_root / name, height, width, where)
+        masks.append((mask, id_))
+        canvas.remarks[_SEVERAL] += several
+        canvas.remarks[_WHOLE] += bool(mask.all())
     for id_ in stuff:
         parts = [mask for mask, class_ in masks if class_ == id_]
         if parts:
@@ -147,20 +167,39 @@ def _annotate(
     )
     if not masks:
         canvas.remarks["images have no masks: all VOID"] += 1
+    canvas.remarks = +canvas.remarks
     return canvas.finish()
 
 
-def _read_mask(path: Path, height: int, width: int, where: str) -> np.ndarray:
-    """(H, W) bool."""
-    if path.suffix.lower() in _LOSSY:
+def _read_mask(path: Path, height: int, width: int, where: str) -> tuple[np.ndarray, bool]:
+    """(H, W) bool, and whether its pixels have several values besides 0.
+
+    Where there is transparency, what is transparent is not of the object.
+    """
+    if path.suffix.lower() in LOSSY_SUFFIXES:
         raise UserError(f"{path} ({where}) is a JPEG, whose edges are blurred: write masks as PNG.")
     with open_image(path, f"({where})") as image:
         try:
-            pixels = np.asarray(
-                image.convert("RGB") if image.mode in ("P", "PA", "LA", "RGBA") else image
-            )
+            image.load()
+            opaque = _opaque(image)
+            if image.mode in ("1", "P", "PA", "LA", "RGBA"):
+                image = image.convert("RGB")
+            pixels = np.asarray(image)
         except (OSError, ValueError, SyntaxError) as error:
             raise UserError(f"{path} ({where}) cannot be read as a mask: {error}.") from error
-    mask = (pixels != 0) if pixels.ndim == 2 else (pixels != 0).any(axis=2)
+    colours = pixels.reshape(*pixels.shape[:2], -1)
+    mask = (colours != 0).any(axis=2)
+    if opaque is not None:
+        # Objects may be drawn in one colour, black even, and the rest be transparent.
+        mask = opaque if (colours == colours[0, 0]).all() else mask & opaque
     check_same_size(path, mask.shape, f"({where})", (height, width))
-    return mask
+    inside = colours[mask]
+    return mask, len(inside) > 0 and bool((inside != inside[0]).any())
+
+
+def _opaque(image: Image.Image) -> np.ndarray | None:
+    """(H, W) bool, what is not wholly transparent; None where nothing is."""
+    if not (image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info):
+        return None
+    alpha = np.asarray(image.convert("RGBA"))[..., 3]
+    return None if alpha.all() else alpha > 0

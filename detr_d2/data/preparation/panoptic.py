@@ -1,5 +1,6 @@
 """COCO panoptic data itself: other classes, other splits, a part of it."""
 
+import os
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,12 +12,19 @@ from ...errors import UserError
 from ..coco_json import read_coco
 from ..files import join_inside
 from ..id_maps import RGB, meant_form, read_id_map
-from ..images import check_same_size
+from ..images import check_same_size, on_disk
 from ..panoptic_map import number_segments
-from ..problems import category_problems, json_problems, raise_first, raise_listed
+from ..problems import (
+    OUTSIDE,
+    category_problems,
+    is_list_of_dicts,
+    json_problems,
+    raise_first,
+    raise_listed,
+)
 from .annotation import Annotation, Canvas, Segment
 from .file_names import found_pictures
-from .kinds import AS_ANNOTATED, Kinds, check_names
+from .kinds import AS_ANNOTATED, Kinds, check_names, leave_out_roots
 from .source import Picture, Source, listed_size_of
 
 
@@ -82,9 +90,16 @@ def from_panoptic(
     in an image become one.
     """
     content = read_coco(panoptic_json)
-    raise_listed(json_problems(content, str(panoptic_json)))
-    raise_first(category_problems(content.get("categories"), str(panoptic_json)))
-    categories, new_id = (classes or Classes()).apply(content["categories"])
+    # A file that is not inside its folder may be found there all the same.
+    found = json_problems(content, str(panoptic_json))
+    raise_listed(problem for problem in found if problem.kind != OUTSIDE)
+    segments = [s for a in content["annotations"] for s in a["segments_info"]]
+    if not is_list_of_dicts(content, "categories"):
+        raise_first(category_problems(None, str(panoptic_json)))
+    categories, left_out = leave_out_roots(content["categories"], segments)
+    categories = kinds.fill(categories)
+    raise_first(category_problems(categories, str(panoptic_json)))
+    categories, new_id = (classes or Classes()).apply(categories)
     if not categories:
         raise UserError(f"No class of {panoptic_json} is left: keep one.")
     categories = kinds.apply(categories)
@@ -94,7 +109,8 @@ def from_panoptic(
         for image in content["images"]
         if image["id"] in annotations
     ]
-    pictures, notes = found_pictures(pictures, image_root, panoptic_json)
+    pictures, names = found_pictures(pictures, image_root, panoptic_json)
+    notes = (*left_out, *_images_without(content, len(pictures)), *names)
     stuff = frozenset(c["id"] for c in categories if not c["isthing"])
     return Source(
         image_root,
@@ -109,7 +125,14 @@ def from_panoptic(
             form=form,
         ),
         notes,
+        has_maps=True,
     )
+
+
+def _images_without(content: dict, used: int) -> tuple[str, ...]:
+    """What is said of images that no annotation is of."""
+    count = len(content["images"]) - used
+    return (f"{count} images have no annotation: left out.",) if count else ()
 
 
 def _annotate(
@@ -124,7 +147,8 @@ def _annotate(
     form: str,
 ) -> Annotation:
     where = f"image {picture.image_id}, {picture.file_name}"
-    path = join_inside(panoptic_root, picture.content["file_name"], where)
+    join_inside(panoptic_root, picture.content["file_name"], where)
+    path = os.path.join(panoptic_root, on_disk(panoptic_root, picture.content["file_name"]))
     infos = picture.content["segments_info"]
     ids = read_id_map(path, f"({where})", form)
     check_same_size(path, ids.shape, f"({where})", (height, width))

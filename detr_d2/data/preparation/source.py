@@ -1,5 +1,6 @@
 """What a converter tells the writer: which images there are, and how each is annotated."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import UserError
+from ..files import read_text
 from .annotation import Annotation, BadAnnotation
 
 
@@ -38,6 +40,7 @@ class Source:
             processes.
         notes: sentences on what was left out or decided before an image was read.
         bad: annotations that cannot be converted, seen before an image was read.
+        has_maps: annotations are maps, whose own sizes are compared with the images'.
         as_stored: annotations are for images as they lie in their files, before their EXIF
             orientation turns them.
     """
@@ -48,6 +51,7 @@ class Source:
     annotate: Callable[[Picture, int, int], Annotation]
     notes: tuple[str, ...] = ()
     bad: tuple[BadAnnotation, ...] = ()
+    has_maps: bool = False
     as_stored: bool = False
 
     def only(self, file_names: Iterable[str]) -> "Source":
@@ -96,13 +100,15 @@ def listed_size_of(image: dict) -> tuple[int, int] | None:
     height, width = (image.get(side) for side in ("height", "width"))
     if not isinstance(height, (int, float)) or not isinstance(width, (int, float)):
         return None
-    return (int(height), int(width)) if height >= 1 and width >= 1 else None
+    if not (math.isfinite(height) and math.isfinite(width) and min(height, width) >= 1):
+        return None
+    return int(height), int(width)
 
 
 def read_list(path: Path, what: str = "a list of images") -> list[str]:
     """The lines of a text file, which is `what`, that are not empty."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read as {what}: {error}.") from error
     return [line.strip() for line in lines if line.strip()]

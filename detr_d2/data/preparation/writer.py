@@ -11,12 +11,17 @@ from typing import NamedTuple
 from ...errors import UserError
 from ..doubts import doubts, unused_classes
 from ..files import folder_written_beside, join_inside, write_json
-from ..images import read_size_and_orientation, turned
+from ..images import OtherSize, read_size_and_orientation, turned
 from ..panoptic_map import measure_segments, write_panoptic_png
 from ..parallel import parallel_map
 from ..problems import listing
 from .annotation import Annotation, BadAnnotation
 from .source import Picture, Source
+
+_TURNED = (
+    "photographs are turned by their EXIF orientation, and their sizes do not tell whether that "
+    "was done when they were annotated: it is assumed, and --annotated-as-stored is for the others"
+)
 
 
 class Written(NamedTuple):
@@ -68,6 +73,7 @@ def write_panoptic(
             raise UserError(
                 f"{listing([('images', str(e)) for e in errors])}, and no other is left."
             )
+        _check_not_all_void(written, source.image_root)
     content = {
         "images": [one.image for one in written],
         "annotations": [one.annotation for one in written],
@@ -92,9 +98,26 @@ def _check_bad(bad: list[BadAnnotation], errors: list[UserError], skip_bad: bool
     raise UserError(f"{listing(wrong)}: {what} cannot be converted. --skip-bad leaves them out.")
 
 
+def _check_not_all_void(written: list["_One"], image_root: Path) -> None:
+    """A `UserError` where something was annotated, and nothing has come of it."""
+    remarks = sum((one.remarks for one in written), Counter())
+    if not remarks or any(one.annotation["segments_info"] for one in written):
+        return
+    said = "".join(f"\n{count} {remark}." for remark, count in sorted(remarks.items()))
+    raise UserError(
+        f"No pixel of the {len(written)} images in {image_root} is of a class: check that the "
+        f"annotations are theirs, and which classes they have.{said}"
+    )
+
+
 def _doubts(categories: list[dict], annotations: list[dict]) -> list[str]:
     unused = unused_classes(categories, annotations)
-    more = [f"no segment is of {', '.join(unused)}."] if unused else []
+    more = []
+    if unused:
+        more.append(
+            f"no segment is of {', '.join(unused)}: where there is no such class, leave it out, "
+            "with tools/prepare_dataset.py panoptic --drop."
+        )
     return doubts(categories, annotations) + more
 
 
@@ -130,15 +153,39 @@ def unique_png_names(file_names: list[str]) -> list[str]:
     ]
 
 
-def _other_size(file, where: str, listed: tuple, size: tuple, swapped: bool) -> str:
-    (h, w), (height, width) = listed, size
+class _Turn(NamedTuple):
+    """
+    Attributes:
+        swaps: an EXIF orientation makes the height the width.
+        wanted: `Source.as_stored`.
+    """
+
+    swaps: bool
+    wanted: bool
+
+
+def _other_size(
+    file: str, where: str, theirs: tuple[int, ...], size: tuple[int, int], turn: _Turn
+) -> str:
+    (h, w), (height, width) = theirs, size
     found = f"{file} ({where}) is {width} x {height} pixels, and its annotations are for {w} x {h}"
-    if swapped and (h, w) == (width, height):
+    if not turn.swaps or (h, w) != (width, height):
+        return f"{found}: give the images that were annotated, or resize the annotations."
+    if turn.wanted:
         return (
-            f"{found}: they are for the photograph as it lies in the file, before its EXIF "
-            "orientation turns it. Give --annotated-as-stored."
+            f"{found}: they are for the photograph as its EXIF orientation turns it. Leave out "
+            "--annotated-as-stored."
         )
-    return f"{found}: give the images that were annotated, or resize the annotations."
+    return (
+        f"{found}: they are for the photograph as it lies in the file, before its EXIF "
+        "orientation turns it. Give --annotated-as-stored."
+    )
+
+
+def _tells_turns(picture: Picture, source: Source, turn: _Turn, size: tuple[int, int]) -> bool:
+    """Whether an annotation of a photograph that is not upright would have another size."""
+    has_size = source.has_maps or picture.listed_size is not None
+    return has_size and turn.swaps and size[0] != size[1]
 
 
 def _turned(annotation: Annotation, orientation: int) -> Annotation:
@@ -176,14 +223,20 @@ def _write_one(picture: Picture, png_name: str, source: Source, folder: Path) ->
     where = f"image {picture.image_id}"
     image_file = join_inside(source.image_root, picture.file_name, where)
     (height, width), orientation = read_size_and_orientation(image_file, f"({where})")
-    swapped = orientation >= 5
-    stored = (width, height) if swapped else (height, width)
-    size = stored if source.as_stored else (height, width)
+    turn = _Turn(swaps=orientation >= 5, wanted=source.as_stored)
+    size = (width, height) if turn.swaps and turn.wanted else (height, width)
     if picture.listed_size not in (None, size):
-        raise UserError(_other_size(image_file, where, picture.listed_size, size, swapped))
-    annotation = source.annotate(picture, *size)
+        raise UserError(_other_size(image_file, where, picture.listed_size, size, turn))
+    try:
+        annotation = source.annotate(picture, *size)
+    except OtherSize as error:
+        if not turn.swaps:
+            raise
+        raise UserError(_other_size(image_file, where, error.size, size, turn)) from error
     if source.as_stored:
         annotation = _turned(annotation, orientation)
+    elif orientation > 1 and not _tells_turns(picture, source, turn, (height, width)):
+        annotation.remarks[_TURNED] += 1
     write_panoptic_png(join_inside(folder, png_name, where), annotation.segment_map)
     image = {
         "id": picture.image_id,

@@ -6,15 +6,18 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from ...errors import UserError
 from ..checks import check_listed_size
+from ..depth import WHITE
 from ..files import join_inside
 from ..id_maps import meant_form
-from ..images import check_same_size, read_image
+from ..images import check_same_size, read_image, read_image_and_brightest
 from ..panoptic_map import (
+    OtherForm,
     measure_segments,
     only_in_json,
     only_in_png,
@@ -23,6 +26,8 @@ from ..panoptic_map import (
 )
 from ..parallel import parallel_map
 from ..problems import IMAGE_ID, Problem, is_list_of_dicts
+
+_OTHER_FORM = "Ids of another form"
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,8 @@ class Inspection:
         digest: of the image's pixels; None where it cannot be read.
         areas: pixels of each segment of `annotation`; those that have none come last there, and
             are left out here.
-        void: pixels of no segment; None where the PNG cannot be read.
+        void: pixels of no segment; None where nothing can be said of the PNG's segments.
+        brightest: the greatest value of an image of 16 bits, None of others.
     """
 
     image: dict
@@ -42,13 +48,18 @@ class Inspection:
     digest: str | None = None
     areas: tuple[int, ...] = ()
     void: int | None = None
+    brightest: int | None = None
     problems: list[Problem] = field(default_factory=list)
 
 
 def inspect_images(
-    content: dict, image_root: str, panoptic_root: str, workers: int
+    content: dict, image_root: str, panoptic_root: str, workers: int, white: int = WHITE
 ) -> list[Inspection]:
-    """Read all images and PNGs of a panoptic JSON, in the order of its complete annotations."""
+    """Read all images and PNGs of a panoptic JSON, in the order of its complete annotations.
+
+    Args:
+        white: see `read_image`.
+    """
     images = {
         image["id"]: image for image in content["images"] if isinstance(image.get("id"), IMAGE_ID)
     }
@@ -59,7 +70,11 @@ def inspect_images(
         if _is_complete(annotation, images)
     ]
     function = partial(
-        _inspect, image_root=image_root, panoptic_root=panoptic_root, stuff=frozenset(stuff)
+        _inspect,
+        image_root=image_root,
+        panoptic_root=panoptic_root,
+        stuff=frozenset(stuff),
+        white=white,
     )
     return parallel_map(function, pairs, workers, "Reading")
 
@@ -81,7 +96,6 @@ def _is_complete(annotation: dict, images: dict) -> bool:
     image = images.get(image_id) if isinstance(image_id, IMAGE_ID) else None
     return (
         image is not None
-        and {"height", "width"} <= image.keys()
         and isinstance(image.get("file_name"), str)
         and isinstance(annotation.get("file_name"), str)
         and is_list_of_dicts(annotation, "segments_info")
@@ -94,7 +108,12 @@ def _is_complete(annotation: dict, images: dict) -> bool:
 
 
 def _inspect(
-    pair: tuple[dict, dict], *, image_root: str, panoptic_root: str, stuff: frozenset[int]
+    pair: tuple[dict, dict],
+    *,
+    image_root: str,
+    panoptic_root: str,
+    stuff: frozenset[int],
+    white: int,
 ) -> Inspection:
     image, annotation = pair
     where = f"(image {image['id']})"
@@ -102,7 +121,11 @@ def _inspect(
     problems += _class_problems(annotation, stuff, where)
     segments = [{**s, "iscrowd": s.get("iscrowd", 0)} for s in annotation["segments_info"]]
     annotation = {**annotation, "segments_info": segments}
-    pixels = _try_to_read(read_image, image_root, image["file_name"], where, problems)
+    read = partial(read_image_and_brightest, white=white)
+    pixels, brightest = _try_to_read(read, image_root, image["file_name"], where, problems) or (
+        None,
+        None,
+    )
     ids = _try_to_read(read_panoptic_png, panoptic_root, annotation["file_name"], where, problems)
 
     digest, void = None, None
@@ -110,18 +133,20 @@ def _inspect(
     png = f"{annotation['file_name']} {where}"
     if pixels is not None:
         digest = _digest(pixels)
-        problems += _size_problems(image, png, pixels.shape[:2], ids)
+        file = join_inside(image_root, image["file_name"], where)
+        problems += _size_problems(image, file, png, pixels.shape[:2], ids)
         image = {**image, "height": pixels.shape[0], "width": pixels.shape[1]}
     if ids is not None and (pixels is None or ids.shape == pixels.shape[:2]):
         measured, void = _measure(ids)
         meant = _meant_form(panoptic_root, annotation, segments, measured)
         if meant is not None:
-            problems.append(Problem("Ids of another form", meant))
+            problems.append(Problem(_OTHER_FORM, meant))
+            void = None
         else:
             problems += _segment_problems(segments, measured, png)
             right, areas = _as_measured(segments, measured)
             annotation = {**annotation, "segments_info": right}
-    return Inspection(image, annotation, digest, areas, void, problems)
+    return Inspection(image, annotation, digest, areas, void, brightest, problems)
 
 
 def _meant_form(root: str, annotation: dict, segments: list[dict], measured) -> str | None:
@@ -133,20 +158,24 @@ def _meant_form(root: str, annotation: dict, segments: list[dict], measured) -> 
 
 
 def _size_problems(
-    image: dict, png: str, size: tuple[int, ...], ids: np.ndarray | None
+    image: dict, file: str, png: str, size: tuple[int, ...], ids: np.ndarray | None
 ) -> Iterator[Problem]:
-    """Where JSON and PNG do not have the (height, width) of the image."""
+    """Where JSON and PNG do not have the (height, width) of the image in `file`."""
+    of_png = size if ids is None else ids.shape
+    listed = (image.get("height"), image.get("width"))
     try:
-        check_listed_size({**image, "image_id": image["id"]}, size)
-    except UserError as error:
-        yield Problem("Sizes", str(error), can_be_fixed=True)
-    try:
-        check_same_size(png, size if ids is None else ids.shape, image["file_name"], size)
+        check_same_size(png, of_png, image["file_name"], size, file)
     except UserError as error:
         yield Problem("Sizes", str(error))
+        if listed == of_png:  # it is one fault, which the JSON alone cannot put right
+            return
+    try:
+        check_listed_size({"height": None, "width": None, **image, "image_id": image["id"]}, size)
+    except UserError as error:
+        yield Problem("Sizes", str(error), can_be_fixed=True)
 
 
-def _try_to_read(read, root: str, name: str, where: str, problems: list) -> np.ndarray | None:
+def _try_to_read(read, root: str, name: str, where: str, problems: list) -> Any:
     """What `read` makes of a file; None, and a problem, where it cannot be read."""
     kind = "Missing files"
     try:
@@ -154,6 +183,9 @@ def _try_to_read(read, root: str, name: str, where: str, problems: list) -> np.n
         if os.path.isfile(path):
             kind = "Files that are no images"
         return read(path, where=where)
+    except OtherForm as error:
+        problems.append(Problem(_OTHER_FORM, str(error)))
+        return None
     except UserError as error:
         problems.append(Problem(kind, str(error)))
         return None

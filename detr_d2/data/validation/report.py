@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...errors import UserError
 from ..coco_json import read_coco
+from ..depth import WHITE, darkness
 from ..doubts import doubts
 from ..files import write_json
 from ..problems import (
@@ -20,6 +21,7 @@ from ..problems import (
     raise_first,
 )
 from .inspection import Inspection, digest_images, inspect_images
+from .names import with_names_on_disk
 from .overlap import overlap_problems, repetition_problems
 from .statistics import config_lines, statistics
 
@@ -40,12 +42,14 @@ class Report:
         content: of the JSON.
         problems: all that was found.
         inspections: what each image and PNG has in it.
+        white: of images of 16 bits.
     """
 
     dataset: Dataset
     content: dict
     problems: list[Problem]
     inspections: list[Inspection]
+    white: int = WHITE
 
     @property
     def is_wrong(self) -> bool:
@@ -60,16 +64,19 @@ class Report:
             [
                 _text_of_problems(self.problems, examples),
                 statistics(self.inspections, categories),
-                config_lines(self.inspections, categories, paths),
+                config_lines(self.inspections, categories, paths, self.white),
             ]
         )
 
 
-def validate(dataset: Dataset, against: tuple[str, str] | None, workers: int) -> Report:
+def validate(
+    dataset: Dataset, against: tuple[str, str] | None, workers: int, white: int = WHITE
+) -> Report:
     """Read everything once.
 
     Args:
         against: folder of the images and JSON of the other split.
+        white: of images of 16 bits, see `read_image`.
 
     Raises:
         UserError: where the JSON itself, or its categories, cannot be used.
@@ -78,10 +85,13 @@ def validate(dataset: Dataset, against: tuple[str, str] | None, workers: int) ->
     path = dataset.panoptic_json
     raise_first(list_problems(content, path))
     raise_first(category_problems(content.get("categories"), path))
-    problems = list(json_problems(content, path))
-    inspections = inspect_images(content, dataset.image_root, dataset.panoptic_root, workers)
+    roots = dataset.image_root, dataset.panoptic_root
+    named, problems = with_names_on_disk(content, *roots, path)
+    problems += json_problems(named, path)
+    inspections = inspect_images(named, *roots, workers, white)
     problems += [problem for inspection in inspections for problem in inspection.problems]
     said = doubts(content["categories"], [i.annotation for i in inspections])
+    said += _darkness(inspections, white)
     problems += [Problem("Doubtful", f"{path}: {doubt}", wrong=False) for doubt in said]
     problems += repetition_problems(inspections)
     if against is not None:
@@ -90,7 +100,13 @@ def validate(dataset: Dataset, against: tuple[str, str] | None, workers: int) ->
         raise_first(json_problems(other, other_json))
         digests = digest_images(other, other_root, workers)
         problems += overlap_problems(inspections, digests, other_json)
-    return Report(dataset, content, problems, inspections)
+    return Report(dataset, named, problems, inspections, white)
+
+
+def _darkness(inspections: list[Inspection], white: int) -> list[str]:
+    values = [i.brightest for i in inspections if i.brightest is not None]
+    said = darkness(max(values), white) if values else None
+    return [f"{len(values)} images have {said}"] if said else []
 
 
 def fix(report: Report) -> tuple[Path, int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
+from ..depth import WHITE
 from .inspection import Inspection
 
 _OFFICIAL_QUERIES = 100
@@ -16,10 +17,18 @@ _MARGIN = 1.5  # queries to every segment of the fullest image; the paper has 10
 
 
 def statistics(inspections: list[Inspection], categories: list[dict]) -> str:
-    """Segments of an image, sizes, and a table of the classes, in words."""
+    """Segments of an image, sizes, and a table of the classes, in words.
+
+    Images whose PNG cannot be used, or has ids of another form, are named and not counted.
+    """
+    known = [i for i in inspections if i.void is not None]
+    if not known:
+        what = f"PNG of the {len(inspections)} images" if inspections else "image"
+        return f"No {what} could be used, so that nothing is counted."
+    unknown = len(inspections) - len(known)
+    left_out = [f"Not counted: {unknown} images whose PNG could not be used."] if unknown else []
+    inspections = known
     counts = [len(i.areas) for i in inspections]
-    if not counts:
-        return "No image could be read."
     sizes = sorted({(i.image["width"], i.image["height"]) for i in inspections})
     pixels = sum(i.image["width"] * i.image["height"] for i in inspections)
     void = sum(i.void or 0 for i in inspections)
@@ -30,6 +39,7 @@ def statistics(inspections: list[Inspection], categories: list[dict]) -> str:
     ]
     crowd = sum(s.get("iscrowd", 0) == 1 for i in inspections for s in _segments(i))
     lines = [
+        *left_out,
         f"{len(inspections)} images, {sum(counts)} segments ({crowd} of them crowd).",
         f"Segments of an image: {min(counts)} at least, {np.median(counts):g} in the middle, "
         f"{max(counts)} at most; {counts.count(0)} images have none.",
@@ -52,17 +62,25 @@ def suitable_queries(most_segments: int) -> int:
 
 
 def config_lines(
-    inspections: list[Inspection], categories: list[dict], paths: tuple[str, str, str]
+    inspections: list[Inspection],
+    categories: list[dict],
+    paths: tuple[str, str, str],
+    white: int = WHITE,
 ) -> str:
     """The lines of a YAML that use the dataset, and the same for the command line.
 
     Args:
         paths: of images, PNGs and JSON.
+        white: of images of 16 bits.
     """
     paths = [os.path.abspath(path) for path in paths]
     name = dataset_name(paths[2])
-    queries = suitable_queries(max((len(i.areas) for i in inspections), default=0))
+    listed = (len(_segments(i)) for i in inspections)
+    queries = suitable_queries(max(listed, default=0))
+    input_yaml = [] if white == WHITE else ["INPUT:", f"  WHITE: {white}"]
+    input_keys = "" if white == WHITE else f"INPUT.WHITE {white} "
     yaml = [
+        *input_yaml,
         "MODEL:",
         "  DETR:",
         f"    NUM_CLASSES: {len(categories)}",
@@ -74,7 +92,8 @@ def config_lines(
         *(f'      - "{path}"' for path in paths),
     ]
     command = (
-        f"MODEL.DETR.NUM_CLASSES {len(categories)} MODEL.DETR.NUM_OBJECT_QUERIES {queries} "
+        f"{input_keys}MODEL.DETR.NUM_CLASSES {len(categories)} "
+        f"MODEL.DETR.NUM_OBJECT_QUERIES {queries} "
         f"""DATASETS.REGISTER.{name} "{paths}" """
         f"""DATASETS.TRAIN "('{name}',)\""""
     )

@@ -7,19 +7,18 @@ from typing import Any
 
 import torch
 from detectron2.config import configurable
-from detectron2.data import MetadataCatalog
-from detectron2.layers import ShapeSpec
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
 from detectron2.structures import ImageList
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
+from ...classes import count_classes
 from ...errors import UserError
 from ...model_kind import ModelKind
 from ..backbone import (
-    LEVELS,
     check_image_size,
-    name_levels,
+    level_shapes,
+    levels_of,
     padding_mask_of,
     resize_padding_mask,
 )
@@ -106,7 +105,7 @@ class DETR(ModelKind, nn.Module):
         pixel_mean: list[float],
         pixel_std: list[float],
         input_format: str,
-        in_features: Sequence[str] = LEVELS,
+        in_features: Sequence[str] = (),
     ):
         """
         Args:
@@ -116,11 +115,12 @@ class DETR(ModelKind, nn.Module):
             deep_supervision: train every decoder layer (auxiliary losses).
             pixel_mean, pixel_std: of the channels, in the order of `input_format`, 0..255.
             input_format: "RGB" or "BGR", for the visualisation of inputs.
-            in_features: the backbone's levels, the coarsest last; see `name_levels`.
+            in_features: the backbone's levels, the coarsest last; see `levels_of`.
         """
         super().__init__()
         self.backbone = backbone
-        self.in_features = tuple(in_features)
+        self.levels = levels_of(in_features, backbone.output_shape())
+        self.level_shapes = level_shapes(in_features, backbone)
         self.position_encoding = position_encoding
         self.transformer = transformer
         self.criterion = criterion
@@ -138,7 +138,7 @@ class DETR(ModelKind, nn.Module):
     def from_config(cls, cfg):
         detr = cfg.MODEL.DETR
         backbone = build_backbone(cfg)
-        shapes = name_levels(detr.IN_FEATURES, backbone.output_shape())
+        shapes = level_shapes(detr.IN_FEATURES, backbone)
         transformer = TRANSFORMER_REGISTRY.build(detr.TRANSFORMER, cfg, shapes)
         criterion = CRITERION_REGISTRY.get(detr.CRITERION)
         criterion = criterion(**criterion.arguments_from(detr, transformer.fixed_classes))
@@ -159,11 +159,11 @@ class DETR(ModelKind, nn.Module):
 
     @classmethod
     def check_classes(cls, cfg, dataset_name: str) -> None:
-        classes = MetadataCatalog.get(dataset_name).get("thing_classes")
-        if classes is not None and len(classes) != cfg.MODEL.DETR.NUM_CLASSES:
+        count = count_classes(dataset_name, panoptic=cls.gives_panoptic)
+        if count is not None and count != cfg.MODEL.DETR.NUM_CLASSES:
             raise UserError(
-                f"Dataset {dataset_name} has {len(classes)} classes, but MODEL.DETR.NUM_CLASSES is "
-                f"{cfg.MODEL.DETR.NUM_CLASSES}: set MODEL.DETR.NUM_CLASSES {len(classes)}."
+                f"Dataset {dataset_name} has {count} classes, but MODEL.DETR.NUM_CLASSES is "
+                f"{cfg.MODEL.DETR.NUM_CLASSES}: set MODEL.DETR.NUM_CLASSES {count}."
             )
 
     @classmethod
@@ -171,11 +171,6 @@ class DETR(ModelKind, nn.Module):
         detr = cfg.MODEL.DETR
         fixed = TRANSFORMER_REGISTRY.get(detr.TRANSFORMER).fixed_classes_of(cfg)
         return detr.NUM_OBJECT_QUERIES, tuple(fixed)
-
-    @property
-    def level_shapes(self) -> dict[str, ShapeSpec]:
-        """Channels and strides of the backbone's levels, "res5" the coarsest."""
-        return name_levels(self.in_features, self.backbone.output_shape())
 
     @property
     def device(self) -> torch.device:
@@ -245,7 +240,8 @@ class DETR(ModelKind, nn.Module):
             all_layers: see `Transformer.forward`.
             targets: in training.
         """
-        features = name_levels(self.in_features, self.backbone(images))
+        features = self.backbone(images)
+        features = {name: features[own] for name, own in self.levels.items()}
         res5 = features["res5"]
         mask = resize_padding_mask(padding_mask, res5.shape[-2:])
         everywhere = torch.zeros(1, *res5.shape[-2:], dtype=torch.bool, device=self.device)

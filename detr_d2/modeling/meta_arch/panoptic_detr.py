@@ -8,9 +8,9 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import ImageList
 from torch import Tensor, nn
 
-from ...classes import panoptic_classes
+from ...classes import classes_of_metadata, first_dataset, panoptic_classes
 from ...errors import UserError
-from ..backbone import name_levels
+from ..backbone import level_shapes
 from ..mask_head import MaskQueries
 from ..matcher import Targets
 from ..merging import MergingRule
@@ -33,6 +33,12 @@ class PanopticDETR(DETR):
     gives_panoptic = True
     mask_head: Any  # with the methods of `MaskHeadSmallConv`
     is_thing: Tensor
+
+    @classmethod
+    def check_classes(cls, cfg, dataset_name: str) -> None:
+        if dataset_name == first_dataset(cfg) and classes_of_metadata(dataset_name) is None:
+            panoptic_classes(cfg)  # says so: a number of classes would be of things alone
+        super().check_classes(cfg, dataset_name)
 
     @configurable
     def __init__(
@@ -87,7 +93,7 @@ class PanopticDETR(DETR):
     def from_config(cls, cfg):
         detr = cfg.MODEL.DETR
         arguments = super().from_config(cfg)
-        shapes = name_levels(detr.IN_FEATURES, arguments["backbone"].output_shape())
+        shapes = level_shapes(detr.IN_FEATURES, arguments["backbone"])
         arguments.update(
             attention_map=ATTENTION_MAP_REGISTRY.build(detr.ATTENTION_MAP, cfg),
             mask_head=MASK_HEAD_REGISTRY.build(detr.MASK_HEAD, cfg, shapes),
@@ -246,11 +252,5 @@ class PanopticDETR(DETR):
 
 
 def _thing_classes(cfg) -> list[int]:
-    classes = panoptic_classes(cfg)
-    largest = max((*classes.things, *classes.stuff), default=-1)
-    if largest >= cfg.MODEL.DETR.NUM_CLASSES:
-        raise UserError(
-            f"The first dataset has a class {largest}, but MODEL.DETR.NUM_CLASSES is "
-            f"{cfg.MODEL.DETR.NUM_CLASSES}: set it to the number of things and stuff."
-        )
-    return classes.things
+    PanopticDETR.check_classes(cfg, first_dataset(cfg))
+    return panoptic_classes(cfg).things

@@ -7,6 +7,7 @@ from torch import Tensor
 from ...classes import classes_of_metadata, panoptic_classes
 from ...errors import UserError
 from ...model_kind import ModelKind
+from ..backbone import check_image_size
 from ..batching import infer_by_size
 
 
@@ -61,6 +62,11 @@ class UnifiedPanopticFPN(ModelKind, PanopticFPN):
                     f"{len(classes.stuff)} stuff classes, but MODEL.{head}.NUM_CLASSES is "
                     f"{cfg.MODEL[head].NUM_CLASSES}: set MODEL.{head}.NUM_CLASSES {number}."
                 )
+
+    def preprocess_image(self, batched_inputs: list[dict]):
+        for x in batched_inputs:  # one that is too large would be cut
+            check_image_size(self.backbone, tuple(x["image"].shape[-2:]))
+        return super().preprocess_image(batched_inputs)
 
     def inference(self, batched_inputs: list[dict]) -> list[dict]:
         """

@@ -16,7 +16,15 @@ BLOCK = frozenset((y, x) for y in (2, 3) for x in (1, 2, 3, 4))
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    for name in ("a.jpg", "sub/b.jpg", "sub/c.JPG", "one/d.jpg", "two/d.jpg", CITY):
+    for name in (
+        "a.jpg",
+        "sub/b.jpg",
+        "sub/c.JPG",
+        "one/d.jpg",
+        "two/d.jpg",
+        CITY,
+        "caf\u00e9 1.jpg",
+    ):
         save_noise(tmp_path / "images" / name, 6, 8)
     return tmp_path
 
@@ -44,8 +52,12 @@ def convert(folder: Path, content: dict, encoding="utf-8", **options) -> tuple[d
     return read_written(folder / "out"), [*source.notes, *remarks.elements()]
 
 
-def test_a_flat_polygon_is_one_polygon(folder):
-    found, _ = convert(folder, content_of(segmentation=SQUARE))
+POINTS = [[1, 2], [5, 2], [5, 4], [1, 4]]
+
+
+@pytest.mark.parametrize("segmentation", [SQUARE, POINTS, [POINTS]])
+def test_a_flat_polygon_and_points_are_polygons(folder, segmentation):
+    found, _ = convert(folder, content_of(segmentation=segmentation))
     assert found["a.jpg"] == [(3, 0, BLOCK)]
 
 
@@ -69,10 +81,34 @@ def test_ids_of_images_that_are_text_stay_text(folder):
     assert written["images"][0]["id"] == written["annotations"][0]["image_id"] == "09"
 
 
-def test_a_byte_order_mark_is_no_content(folder):
+@pytest.mark.parametrize("listed, named", [("7", 7), ("007", 7), (7, "7"), (7, "7.0"), (7, 7.0)])
+def test_images_are_named_by_number_or_text(folder, listed, named):
+    content = content_of(image_id=named)
+    content["images"][0]["id"] = listed
+    found, _ = convert(folder, content)
+    assert found["a.jpg"] == [(3, 0, BLOCK)]
+
+
+@pytest.mark.parametrize("nothing", [None, float("nan")])
+def test_flags_that_are_null_are_not_there(folder, nothing):
+    content = content_of(iscrowd=nothing)
+    content["categories"][0]["isthing"] = nothing
+    found, _ = convert(folder, content)
+    assert found["a.jpg"] == [(3, 0, BLOCK)]
+
+
+@pytest.mark.parametrize("size", [(float("nan"), 8), (float("inf"), 8), (None, None), (-1, -1)])
+def test_sizes_that_are_none_are_those_of_the_file(folder, size):
+    content = content_of()
+    content["images"][0].update(height=size[0], width=size[1])
+    assert convert(folder, content)[0]["a.jpg"] == [(3, 0, BLOCK)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_a_byte_order_mark_is_no_content(folder, encoding):
     content = content_of()
     content["categories"][0]["name"] = "Straße"
-    convert(folder, content, encoding="utf-8-sig")
+    convert(folder, content, encoding=encoding)
     written = json.loads((folder / "out/panoptic_train.json").read_text(encoding="utf-8"))
     assert written["categories"][0]["name"] == "Straße"
 
@@ -87,6 +123,10 @@ def test_a_byte_order_mark_is_no_content(folder):
         ("../../media/b.jpg", "sub/b.jpg"),
         ("https://example.com/sub/b.jpg", "sub/b.jpg"),
         ("/elsewhere/two/d.jpg", "two/d.jpg"),
+        ("cafe\u0301 1.jpg", "caf\u00e9 1.jpg"),  # macOS
+        ("caf%C3%A9%201.jpg", "caf\u00e9 1.jpg"),
+        ("https://example.com/a.jpg?token=1", "a.jpg"),
+        ("/data/local-files/?d=sub%5Cb.jpg", "sub/b.jpg"),  # Label Studio
         ("bonn_1_gtFine_leftImg8bit.png", CITY),  # Cityscapes's own script
     ],
 )
@@ -113,6 +153,23 @@ def test_two_images_are_not_one_file(folder):
 def test_a_url_is_called_one(folder):
     with pytest.raises(UserError, match=r"image 9 is a URL, http://x\.org/e\.jpg: download"):
         convert(folder, content_of("http://x.org/e.jpg"))
+
+
+def test_polygons_that_are_shares_of_the_image_are_refused(folder):
+    shares = [x / 10 for x in SQUARE]
+    with pytest.raises(UserError, match="all polygons lie between 0 and 1"):
+        convert(folder, content_of(segmentation=[shares]))
+
+
+def test_polygons_that_reach_beyond_the_image_are_counted(folder):
+    _, said = convert(folder, content_of(segmentation=[[1, 2, 50, 2, 50, 4, 1, 4]]))
+    assert any("reach beyond their image" in remark for remark in said)
+    assert not any("beyond" in s for s in convert_again(folder, [[-1, 2, 9, 2, 9, 4, 1, 4]]))
+
+
+def convert_again(folder: Path, segmentation: list) -> list[str]:
+    (folder / "out").rename(folder / "before")
+    return convert(folder, content_of(segmentation=segmentation))[1]
 
 
 def bad_annotations(count: int) -> list[dict]:

@@ -147,7 +147,7 @@ def test_an_image_without_instances_is_void(convert):
         ({"category_id": 4}, "annotation 1 has category 4, which is not in"),
         ({"category_id": [3]}, r"annotation 1 has category \[3\], which is not in"),
         ({"image_id": 8}, "annotation 1 is of image 8, which is not in"),
-        ({"iscrowd": None}, "annotation 1 has iscrowd None: use 0 or 1"),
+        ({"iscrowd": 2}, "annotation 1 has iscrowd 2: use 0 or 1"),
     ],
 )
 def test_bad_annotations_are_named(convert, change, sentence):

@@ -140,6 +140,31 @@ def test_photographs_that_were_annotated_as_they_lie_in_the_file(write, tmp_path
     assert (info["area"], info["bbox"]) == (8, [int(x) for x in box])
 
 
+@pytest.mark.parametrize(
+    "orientation, size, said", [(1, (6, 8), 0), (3, (6, 8), 1), (6, (8, 6), 0), (6, (None, 8), 1)]
+)
+def test_turned_photographs_whose_sizes_do_not_tell_are_counted(
+    write, tmp_path, orientation, size, said
+):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(tmp_path / "images/a.jpg", exif=exif)
+    source = from_instances(*write(CAR, size=size))
+    remarks = write_panoptic(source, tmp_path / "out", "train", workers=1).remarks
+    assert sum("EXIF" in remark for remark in remarks) == said
+
+
+def test_an_option_for_photographs_as_stored_that_is_wrong_is_said(write, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.zeros((6, 8, 3), np.uint8)).save(tmp_path / "images/a.jpg", exif=exif)
+    source = replace(from_instances(*write(CAR, size=(8, 6))), as_stored=True)
+    with pytest.raises(UserError, match=r"is 8 x 6 .* are for 6 x 8: .*Leave out --annotated-as"):
+        converted(source, tmp_path / "out")
+
+
 def test_crowd_is_doubted_and_can_be_ignored(write, tmp_path):
     crowd = {**CAR, "iscrowd": 1}
     found, said = converted(from_instances(*write(crowd)), tmp_path / "one")
@@ -187,6 +212,9 @@ CIRCLE = {"id": 1, "name": "circle", "supercategory": "shapes"}
         ([ROOT, CIRCLE], [0, 1], [0, 1]),  # it is a class after all
         ([{**ROOT, "name": "circle"}, {**CIRCLE, "supercategory": "circle"}], [1], [1]),
         ([{"id": 0, "name": "_background_"}, CIRCLE], [1], [1]),
+        ([{"id": 0, "name": "background"}, CIRCLE], [1], [1]),
+        ([{"id": 0, "name": "circle", "supercategory": "none"}, CIRCLE], [1], [1]),
+        ([{"id": 0, "name": "circle"}, CIRCLE], [], [0, 1]),  # nothing says which of them it is
         ([{"id": 7, "name": "bus"}, CIRCLE], [1], [7, 1]),  # of another split, perhaps
         ([{"id": 7, "name": "bus", "supercategory": "bus"}, CIRCLE], [1], [7, 1]),
     ],

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 from panoptic_files import read_written, save, save_noise
+from PIL import Image
 
 from detr_d2.data.preparation import Ending, Kinds, Objects, from_label_maps, write_panoptic
 from detr_d2.errors import UserError
@@ -78,6 +79,56 @@ def test_small_regions_are_void(convert):
     assert remarks["regions of things are below 3 pixels: VOID"] == 1
 
 
+def test_maps_of_other_labels_are_refused(convert, tmp_path):
+    with pytest.raises(UserError, match=r"(?s)No pixel of the 1 images .*have the label 9"):
+        convert(labels=LABELS * 0 + 9, categories=CATEGORIES[:1])
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_jpegs_are_no_maps(tmp_path):
+    save_noise(tmp_path / "images/a.png", 4, 6)
+    save(tmp_path / "gt/a.jpg", LABELS)
+    (tmp_path / "categories.json").write_text(json.dumps(CATEGORIES))
+    paths = (tmp_path / "images", tmp_path / "gt", tmp_path / "categories.json")
+    source = from_label_maps(*paths, Ending(of_map=".jpg"), Objects())
+    with pytest.raises(UserError, match=r"a\.jpg .* is a JPEG, which blurs"):
+        write_panoptic(source, tmp_path / "out", "train", workers=1)
+
+
+def test_maps_are_found_in_any_case_and_numbers_may_be_text(tmp_path):
+    save_noise(tmp_path / "images/Sub/A.jpg", 4, 6)
+    save(tmp_path / "gt/sub/a.PNG", LABELS)
+    categories = [{"id": "1", "name": "road", "label": ["7", 8.0]}, {"id": 2.0, "name": "car"}]
+    (tmp_path / "categories.json").write_text(json.dumps({"categories": categories}))
+    source = from_label_maps(
+        *(tmp_path / "images", tmp_path / "gt", tmp_path / "categories.json"),
+        kinds=Kinds(stuff=("road", "car")),
+    )
+    write_panoptic(source, tmp_path / "out", "train", workers=1)
+    found = read_written(tmp_path / "out")
+    assert found == {"Sub/A.jpg": [(1, 0, pixels((LABELS == 7) | (LABELS == 8)))]}
+
+
+def test_maps_of_photographs_as_stored_say_so(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (6, 4)).save(tmp_path / "images/a.jpg", exif=exif)
+    save(tmp_path / "gt/a.png", LABELS)
+    (tmp_path / "categories.json").write_text(json.dumps(CATEGORIES[:1]))
+    paths = (tmp_path / "images", tmp_path / "gt", tmp_path / "categories.json")
+    with pytest.raises(UserError, match=r"are for 6 x 4: .*EXIF .*Give --annotated-as-stored"):
+        write_panoptic(from_label_maps(*paths), tmp_path / "out", "train", workers=1)
+
+
+def test_images_and_maps_in_one_folder_are_refused(tmp_path):
+    save_noise(tmp_path / "a.jpg", 4, 6)
+    save(tmp_path / "a.png", LABELS)
+    (tmp_path / "categories.json").write_text(json.dumps(CATEGORIES[:1]))
+    with pytest.raises(UserError, match=r"a\.jpg and a\.png would both have the label map of a"):
+        from_label_maps(tmp_path, tmp_path, tmp_path / "categories.json")
+
+
 def test_things_need_objects(convert):
     with pytest.raises(UserError, match="car is a thing, and nothing says"):
         convert()
@@ -110,7 +161,7 @@ def test_bad_maps_are_named(convert, labels, sentence):
     [
         ({"road": 1}, "is not a list of categories"),
         ([{**CATEGORIES[0], "label": 26}, CATEGORIES[1]], "road and car have the label 26 both"),
-        ([{**CATEGORIES[0], "label": "7"}], "the label '7' is not a whole number"),
+        ([{**CATEGORIES[0], "label": "x"}], "the label 'x' is not a whole number"),
         ([CATEGORIES[0], CATEGORIES[0]], "two categories have the id 1"),
     ],
 )
@@ -184,7 +235,7 @@ def test_bad_labelmaps_are_named(tmp_path, line, sentence):
         from_label_maps(categories_file=file, **options)
 
 
-@pytest.mark.parametrize("content", [b"\x89PNG\r\n\xff", "Straße:1,2,3::".encode("utf-16")])
+@pytest.mark.parametrize("content", [b"\x89PNG\r\n\xff", "Straße:1,2,3::".encode("latin-1")])
 def test_a_labelmap_that_is_no_text_is_named(tmp_path, content):
     options = coloured(tmp_path, [[0] * 4] * 2, [[0] * 4] * 2)
     options["labelmap"].write_bytes(content)

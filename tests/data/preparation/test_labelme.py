@@ -120,6 +120,8 @@ def test_an_unknown_size_is_read_from_the_image(tmp_path):
         (shape("car", "mask", [[0, 0]], mask="?"), "its mask is no base64"),
         (shape("car", "mask", [[29, 0]], mask=png(np.ones((1, 3), bool))), "beyond the image"),
         ({"label": "car"}, "points"),
+        (shape(None, "polygon", [[1, 1], [3, 1], [3, 3]]), "it has no label"),
+        (shape("car", "polygon", [[1, 1, 9], [3, 1, 9], [3, 3, 9]]), "too many values"),
     ],
 )
 def test_what_is_no_area_is_named_or_left_out(tmp_path, bad, sentence):
@@ -127,6 +129,27 @@ def test_what_is_no_area_is_named_or_left_out(tmp_path, bad, sentence):
     with pytest.raises(UserError, match=sentence):
         convert(tmp_path)
     assert convert(tmp_path, skip_bad=True)["sub/a.jpg"] == [("car", block(1, 1, 3, 3))]
+
+
+def test_shapes_that_are_all_bad_are_named(tmp_path):
+    write(tmp_path, shape("car", "line", [[1, 1], [3, 3]]))
+    with pytest.raises(UserError, match=r"(?s)no JSON file has a shape that.*a line has no area"):
+        convert(tmp_path, skip_bad=True)
+    write(tmp_path)
+    with pytest.raises(UserError, match=r"no JSON file has a shape\."):
+        convert(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["rectangle", "rotation", "oriented_rectangle", None])
+def test_rectangles_of_four_corners_and_shapes_without_a_type(tmp_path, kind):
+    write(tmp_path, shape(" car ", kind, [[1, 2], [5, 2], [5, 4], [1, 4]]))
+    assert convert(tmp_path)["sub/a.jpg"] == [("car", block(1, 2, 5, 4))]
+
+
+def test_an_image_of_another_machine_and_of_no_size_is_found(tmp_path):
+    rectangle = shape("car", "rectangle", [[1, 1], [3, 3]])
+    write(tmp_path, rectangle, image_path="C:\\photos\\a.jpg", imageHeight=None)
+    assert convert(tmp_path)["sub/a.jpg"] == [("car", block(1, 1, 3, 3))]
 
 
 def test_other_files_are_named(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from panoptic_files import read_written, save, save_noise
 
-from detr_d2.data.preparation import from_mask_folders, write_panoptic
+from detr_d2.data.preparation import Kinds, from_mask_folders, write_panoptic
 from detr_d2.errors import UserError
 
 SIZE = (5, 6)
@@ -56,7 +56,7 @@ def test_overlaps_smaller_over_larger_and_stuff_below(convert):
             "x/a/ground_1.png": ground[:, :] * (np.arange(6) < 3).astype(np.uint8),
             "x/a/ground_2.png": ground[:, :] * (np.arange(6) >= 3).astype(np.uint8),
         },
-        stuff=("ground",),
+        kinds=Kinds(stuff=("ground",)),
     )
     assert found == [
         ("ground", pixels(ground) - pixels(large)),
@@ -79,12 +79,59 @@ def test_hidden_and_empty_masks_are_counted(convert):
         ({"y/cell_1.png": mask(0, 0, 1, 1)}, {}, "has no masks of the images"),
         ({"x/a/cell_1.jpg": mask(0, 0, 1, 1)}, {}, "is a JPEG, whose edges are blurred"),
         ({"x/a/cell_1.png": mask(0, 0, 1, 1)[1:]}, {}, "cell_1.png is 6 x 4 pixels, but its"),
-        ({"x/a/cell_1.png": mask(0, 0, 1, 1)}, {"stuff": ("sky",)}, "no masks of the stuff sky"),
+        ({"x/a/cell_1.png": mask(0, 0, 1, 1)}, {"kinds": Kinds(stuff=("sky",))}, "no class sky"),
     ],
 )
 def test_bad_masks_are_named(convert, masks, options, sentence):
     with pytest.raises(UserError, match=sentence):
         convert(masks, **options)
+
+
+def transparent(colour: int, alpha: np.ndarray) -> np.ndarray:
+    return np.dstack([np.full((*SIZE, 3), colour, np.uint8), alpha])
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        transparent(255, mask(0, 0, 3, 3, value=255)),
+        transparent(0, mask(0, 0, 3, 3, value=255)),
+        transparent(255, mask(0, 0, 3, 3, value=255))[..., 2:],  # grey and its transparency
+        np.dstack([mask(0, 0, 3, 3, value=9)] * 3 + [np.full(SIZE, 255, np.uint8)]),
+        mask(0, 0, 3, 3).astype(bool),
+        mask(0, 0, 3, 3).astype(np.uint16),
+    ],
+)
+def test_what_is_transparent_is_not_of_the_object(convert, written):
+    found, remarks = convert({"x/a/cell_1.png": written})
+    assert found == [("cell", pixels(mask(0, 0, 3, 3)))] and not remarks
+
+
+def test_masks_that_are_hardly_meant_are_counted(convert):
+    several = mask(0, 0, 3, 3)
+    several[0, 0] = 7
+    _, remarks = convert({"x/a/cell_1.png": several, "x/a/cell_2.png": 1 + mask(0, 0, 0, 0)})
+    assert any("several values" in remark for remark in remarks)
+    assert any("cover the whole image" in remark for remark in remarks)
+    assert set(remarks.values()) == {1}
+
+
+def test_folders_are_found_in_any_case_and_what_is_of_no_image_is_said(tmp_path):
+    save_noise(tmp_path / "images/Street.JPG", *SIZE)
+    for name in ("street/cell_1.png", "other/cell_1.png"):
+        save(tmp_path / "masks" / name, mask(0, 0, 3, 3))
+    source = from_mask_folders(tmp_path / "images", tmp_path / "masks")
+    assert source.notes == ("1 masks are of no image, such as other/cell_1.png: left out.",)
+    write_panoptic(source, tmp_path / "out", "train", workers=1)
+    assert read_written(tmp_path / "out") == {"Street.JPG": [(1, 0, pixels(mask(0, 0, 3, 3)))]}
+
+
+def test_two_images_do_not_share_a_folder(tmp_path):
+    for name in ("a.jpg", "a.png"):
+        save_noise(tmp_path / "images" / name, *SIZE)
+    save(tmp_path / "masks/a/cell_1.png", mask(0, 0, 3, 3))
+    with pytest.raises(UserError, match=r"a\.jpg and a\.png would both have the masks of a:"):
+        from_mask_folders(tmp_path / "images", tmp_path / "masks")
 
 
 def test_label_studios_brush_masks_belong_to_tasks_in_order(tmp_path):

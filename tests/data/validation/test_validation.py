@@ -10,19 +10,6 @@ from detr_d2.data.validation.statistics import dataset_name, suitable_queries
 from detr_d2.errors import UserError
 
 
-@pytest.fixture
-def dataset(tiny_dataset):
-    """The folder and the JSON of the tiny dataset, and a function that changes it."""
-    folder, write = tiny_dataset
-    content = write()
-
-    def rewrite(ids=None, image_size=None, **changes):
-        write(ids, image_size, **{**content, **changes})
-        return Dataset(*(str(folder / x) for x in ("images", "panoptic", "panoptic.json")))
-
-    return folder, content, rewrite
-
-
 def problems_of(dataset, against=None):
     return [(p.kind, p.sentence, p.wrong) for p in validate(dataset, against, 1).problems]
 
@@ -67,7 +54,16 @@ def with_image(content, **changes):
         (lambda c: with_segment(c, id=8), "PNG and JSON disagree", "PNG has a segment 7 that the"),
         (lambda c: with_image(c, width=7), "Sizes", "is 6 x 4 pixels, but the JSON says 7 x 4"),
         (lambda c: with_image(c, file_name="b.png"), "Missing files", "b.png (image 5) does not"),
-        (lambda c: with_image(c, file_name="../a.png"), "Format", "../a.png leaves"),
+        (
+            lambda c: with_image(c, file_name="../b.png"),
+            "Names outside of their folder",
+            "../b.png leaves",
+        ),
+        (
+            lambda c: with_image(c, file_name="http://x.org/b.png"),
+            "Missing files",
+            "is a URL: down",
+        ),
         (lambda c: with_image(c, id=6), "Format", "image 5 has an annotation but is not in"),
         (lambda c: with_image(c, file_name=3), "Format", "image 5 has the file_name 3: correct"),
         (lambda c: with_image(c, id=[5]), "Format", "image [5] has the id [5]: correct it"),
