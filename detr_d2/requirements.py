@@ -9,6 +9,8 @@ HOW_TO_GET = {
     "`pip install --no-build-isolation git+https://github.com/facebookresearch/detectron2`",
     "cv2": "run `make env` in the repository, or `pip install opencv-python-headless`",
     "submitit": "run `make env` in the repository, or `pip install submitit`",
+    "onnx": "run `pip install onnx`",
+    "onnxruntime": "run `pip install onnxruntime`",
     "timm": "run `make env` in the repository, or `pip install timm`",
     "panopticapi": "run `make env` in the repository, or "
     "`pip install git+https://github.com/cocodataset/panopticapi`",
@@ -25,3 +27,9 @@ def require(module: str, why: str = "detr_d2") -> None:
         raise MissingPackageError(
             f"{why} needs {module}, which is not installed here: {HOW_TO_GET[module]}."
         )
+
+
+def require_training() -> None:
+    """As `require`, of what everything but `detr_d2.deploy` stands on."""
+    for module in ("detectron2", "cv2"):  # Detectron2's drawing imports OpenCV and brings none
+        require(module)

@@ -19,13 +19,15 @@ sys.modules[{module!r}] = None
 import importlib.util
 find_spec = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *a: None if name == {module!r} else find_spec(name, *a)
-import detr_d2
 """
 
 
 @pytest.mark.parametrize("module", ["detectron2", "cv2"])
-def test_what_is_missing_is_said_in_one_sentence(module):
-    command = [sys.executable, "-c", WITHOUT.format(module=module)]
+@pytest.mark.parametrize(
+    "use", ["from detr_d2 import modeling", "import detr_d2.engine", "import detr_d2.cli"]
+)
+def test_what_is_missing_is_said_in_one_sentence(module, use):
+    command = [sys.executable, "-c", WITHOUT.format(module=module) + use]
     finished = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
     assert finished.returncode == 1
     last = finished.stderr.strip().splitlines()[-1]

@@ -9,7 +9,11 @@ from importlib import import_module
 from types import ModuleType
 
 from .. import __version__
-from ..engine.tools import run_tool
+from ..requirements import require_training
+
+require_training()
+
+from ..engine.tools import run_tool  # noqa: E402  (after the check, so that it speaks first)
 
 COMMANDS = {
     "train": "train a model, and evaluate it",
@@ -18,6 +22,7 @@ COMMANDS = {
     "demo": "draw what a model finds in images, a dataset, a video or a camera",
     "explain": "show on a page what happens to an image inside a model",
     "compare": "train, evaluate and measure several models, in one report",
+    "export": "write a model for other runtimes: ONNX, torch.export, TorchScript",
     "convert": "convert a checkpoint between this project, the official code and Hugging Face",
     "prepare": "convert a dataset of your own to COCO's panoptic format",
     "validate": "find what is wrong in a dataset, and fix what can be fixed",

@@ -18,6 +18,7 @@ from ..errors import UserError
 from .backbone import require_levels
 from .precision import at_least_float32
 from .registries import ATTENTION_MAP_REGISTRY, MASK_HEAD_REGISTRY
+from .tracing import is_traced
 
 
 @dataclass(frozen=True)
@@ -87,15 +88,14 @@ class MHAttentionMap(nn.Module):
         Returns:
             (K, M, H/32, W/32), K = sum of K_b.
         """
-        counts = [len(q) for q in queries]
-        q = self.q_linear(torch.cat(queries)).unflatten(1, (self.num_heads, -1)) * self.scale
-        k = self.k_linear(memory.permute(0, 2, 3, 1)).unflatten(3, (self.num_heads, -1))
+        d = self.q_linear.out_features // self.num_heads
+        q = [self.q_linear(q_b).view(-1, self.num_heads, d) * self.scale for q_b in queries]
+        k = self.k_linear(memory.permute(0, 2, 3, 1))
+        k = k.view(*k.shape[:3], self.num_heads, d)
         # One product an image, since all of its queries share the keys.
-        scores = torch.cat(
-            [torch.einsum("kmc,hwmc->kmhw", q_b, k_b) for q_b, k_b in zip(q.split(counts), k)]
-        )
+        scores = torch.cat([torch.einsum("kmc,hwmc->kmhw", q_b, k_b) for q_b, k_b in zip(q, k)])
         if padding_mask is not None:
-            padding = _repeat(padding_mask, counts)
+            padding = _repeat(padding_mask, [len(q_b) for q_b in queries])
             scores = scores.masked_fill(padding[:, None], float("-inf"))
         return scores.flatten(1).softmax(1).view_as(scores)
 
@@ -271,6 +271,8 @@ def conv_of_upsampled(x: Tensor, weight: Tensor, size: tuple[int, int]) -> Tenso
         (K, C', H, W).
     """
     (h, w), (H, W) = x.shape[-2:], size
+    if is_traced():  # for sizes that it has not seen
+        return F.conv2d(F.interpolate(x, size=(H, W)), weight, padding=1)
     if (h, w) == (H, W):
         return F.conv2d(x, weight, padding=1)
     if H not in (2 * h, 2 * h - 1) or W not in (2 * w, 2 * w - 1) or min(H, W) < 2:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .precision import at_least_float32
+from .tracing import is_traced
 
 NAMES = ("res4", "res3", "res2")
 FINEST = 4  # pixels, the stride of Res2
@@ -82,13 +83,17 @@ class Levels:
         rows = torch.stack((upper + left, upper + right, lower + left, lower + right), -1)
         opposite, up = 1 - along, 1 - down
         weights = torch.stack((up * opposite, up * along, down * opposite, down * along), -1)
-        sums = F.embedding_bag(
-            rows.flatten(0, 1),
-            finest.permute(0, 2, 3, 1).flatten(0, 2),
-            per_sample_weights=weights.flatten(0, 1).to(finest.dtype),
-            mode="sum",
-        )
-        return sums.view(len(boxes), resolution, resolution, finest.shape[1])
+        table, weights = finest.permute(0, 2, 3, 1).flatten(0, 2), weights.to(finest.dtype)
+        if is_traced():
+            sums = (table[rows] * weights[..., None]).sum(2)
+        else:
+            sums = F.embedding_bag(
+                rows.flatten(0, 1),
+                table,
+                per_sample_weights=weights.flatten(0, 1),
+                mode="sum",
+            )
+        return sums.view(boxes.shape[0], resolution, resolution, finest.shape[1])
 
 
 def _pixels_of_cells(image: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ from .semantic import (
 )
 from .windows import WindowHead, nearest, paste, sample, windows_of
 
-_NOT_HERE = 8.0  # beyond the window, logits are below the negative of this
+NOT_HERE = 8.0  # beyond the window, logits are below the negative of this
 
 
 @MASK_HEAD_REGISTRY.register()
@@ -132,7 +132,7 @@ class RefinedMaskHead(MaskHeadSmallConv):
             )
             pasted, inside = paste(masks.window_logits, masks.windows, x, y)
             within = logits[things]
-            outside = within.clamp(max=0) - _NOT_HERE if self.things_in_windows else within
+            outside = within.clamp(max=0) - NOT_HERE if self.things_in_windows else within
             logits[things] = torch.where(inside, within + pasted, outside)
         return logits
 

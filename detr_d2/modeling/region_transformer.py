@@ -148,7 +148,7 @@ class RegionTransformer(Transformer):
         """Encoder and pyramid."""
         tokens, positions, padding = self.as_tokens(projected, positions, padding_mask)
         memory = self.encoder(tokens, positions, padding)
-        memory_map = memory.transpose(1, 2).unflatten(2, projected.shape[-2:])
+        memory_map = memory.transpose(1, 2).view(projected.shape)
         levels = self.pyramid(memory_map, context.features, context.image)
         return Seen(memory, memory + positions, padding, memory_map, levels)
 
@@ -227,6 +227,7 @@ class RegionFeatures(nn.Module):
         """
         batch, number = boxes.shape[:2]
         boxes = pixels_xyxy(enlarged(boxes, _ENLARGED), sizes[:, None])
-        images = torch.arange(batch, device=boxes.device).repeat_interleave(number)
+        images = torch.arange(batch, device=boxes.device)[:, None].expand(batch, number).flatten()
         seen = levels.regions(boxes.flatten(0, 1), images, self.resolution).flatten(1)
-        return self.out(self.norm(self.flat(seen)).relu()).unflatten(0, (batch, number))
+        seen = self.out(self.norm(self.flat(seen)).relu())
+        return seen.view(batch, number, self.out.out_features)

@@ -13,6 +13,8 @@ from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from detectron2.modeling.backbone import resnet
 from torch import Tensor, nn
 
+from .tracing import is_traced
+
 
 class FoldingConv2d(Conv2d):
     """A convolution without bias that does its norm's work where the norm is fixed.
@@ -69,11 +71,7 @@ def _in_one_pass(x, weight, bias, stride, padding, dilation, groups, added, relu
 def _is_plain_float32(x: Tensor) -> bool:
     """A CPU's float32, neither cast nor traced on the way."""
     plain = x.device.type == "cpu" and x.dtype == torch.float32
-    return plain and not _is_traced() and not torch.is_autocast_enabled("cpu")
-
-
-def _is_traced() -> bool:
-    return torch.jit.is_tracing() or torch.compiler.is_compiling()
+    return plain and not is_traced() and not torch.is_autocast_enabled("cpu")
 
 
 @functools.cache
@@ -150,7 +148,7 @@ class Stage(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         # What is traced goes the plain way, which writes over nothing.
-        free = _is_traced() or not _has_hooks(self)
+        free = is_traced() or not _has_hooks(self)
         for number, block in enumerate(self):
             x = block(x, overwrite=free and number > 0)
         return x

@@ -150,7 +150,7 @@ class Transformer(nn.Module):
         queries = query_embed[None].expand(len(tokens), -1, -1)
         memory = self.encoder(tokens, positions, padding)
         hs = self.decoder(queries, memory, positions, padding, all_layers)
-        return Decoded(hs, memory.transpose(1, 2).unflatten(2, projected.shape[-2:]))
+        return Decoded(hs, memory.transpose(1, 2).view(projected.shape))
 
     @staticmethod
     def as_tokens(projected: Tensor, positions: Tensor, padding_mask: Tensor | None):

@@ -218,31 +218,44 @@ class DETR(ModelKind, nn.Module):
     def encode(
         self, images: ImageList, all_layers: bool, targets: list[Targets] | None = None
     ) -> Encoded:
-        """Backbone, projection, transformer, and what is predicted from it.
+        """Backbone, projection, transformer, and what is predicted; see `encode_batch`."""
+        # Before the backbone, so that a GPU has work while this is copied to it.
+        sizes = self.pixel_mean.new_tensor([(w, h) for h, w in images.image_sizes])
+        mask = padding_mask_of(images.image_sizes, images.tensor.shape[-2:], self.device)
+        return self.encode_batch(images.tensor, sizes, mask, all_layers, targets)
 
+    def encode_batch(
+        self,
+        images: Tensor,
+        sizes: Tensor,
+        padding_mask: Tensor | None,
+        all_layers: bool,
+        targets: list[Targets] | None = None,
+    ) -> Encoded:
+        """
         Args:
+            images: (B, 3, H, W), normalised and padded.
+            sizes: (B, 2), width and height of the images without padding, pixels.
+            padding_mask: (B, H, W) bool, True at padding; None where there is none.
             all_layers: see `Transformer.forward`.
             targets: in training.
         """
-        # Before the backbone, so that a GPU has work while this is copied to it.
-        sizes = self.pixel_mean.new_tensor([(w, h) for h, w in images.image_sizes])
-        features = self.backbone(images.tensor)
+        features = self.backbone(images)
         features = {name: features[own] for name, own in self.levels.items()}
         res5 = features["res5"]
-        mask = padding_mask_of(images.image_sizes, images.tensor.shape[-2:], self.device)
-        mask = resize_padding_mask(mask, res5.shape[-2:])
+        mask = resize_padding_mask(padding_mask, res5.shape[-2:])
         everywhere = torch.zeros(1, *res5.shape[-2:], dtype=torch.bool, device=self.device)
         positions = self.position_encoding(
             everywhere if mask is None else mask, self.query_embed.weight.dtype
         )
         projected = self.input_proj(res5)
-        context = Context(images.tensor, features, sizes, self.bbox_embed, targets)
+        context = Context(images, features, sizes, self.bbox_embed, targets)
         decoded = self.transformer(
             projected, mask, self.query_embed.weight, positions, all_layers, context
         )
         logits, boxes = self.predict(decoded)
-        size = tuple(images.tensor.shape[-2:])
-        return Encoded(features, mask, projected, decoded, logits, boxes, context, size)
+        H, W = images.shape[-2:]
+        return Encoded(features, mask, projected, decoded, logits, boxes, context, (H, W))
 
     def predict(self, decoded: Decoded) -> tuple[Tensor, Tensor]:
         """`hs` (L, B, N, d) -> logits (L, B, N, C + 1), relative (cx, cy, w, h) (L, B, N, 4).

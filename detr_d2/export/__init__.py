@@ -1,0 +1,9 @@
+"""Models for other runtimes: pictures in, boxes and the panoptic map out, checked as written."""
+
+from .adapter import TracingAdapter
+from .export import DisagreementError, export_model
+from .formats import SUFFIXES
+from .geometry import Resize
+from .options import Options
+
+__all__ = ["SUFFIXES", "DisagreementError", "Options", "Resize", "TracingAdapter", "export_model"]
