@@ -121,7 +121,7 @@ def test_things_are_those_of_the_metadata(build_model):
 
 def test_without_panoptic_metadata_there_is_no_panoptic_model(build_model):
     for datasets in ((), ("no_such_dataset",)):
-        with pytest.raises(UserError, match=r"DATASETS\.TRAIN"):
+        with pytest.raises(UserError, match=r"DATASETS\.(TRAIN|REGISTER)"):
             build_model("PanopticDETR", "DATASETS.TRAIN", datasets)
     build_model("DETR", "DATASETS.TRAIN", ())
 
