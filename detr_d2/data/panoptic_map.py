@@ -9,6 +9,13 @@ from ..errors import UserError
 from .files import written_beside
 from .images import read_upright
 
+HUMAN, MODEL = "human", "model"  # who made a segment: `source` in its segments_info
+
+
+def is_of_model(info: dict) -> bool:
+    """Whether a model made a segment, and no person has accepted it yet."""
+    return info.get("source") == MODEL
+
 
 def read_panoptic_png(path: str | os.PathLike, where: str = "") -> np.ndarray:
     """(H, W) int32 of segment ids, R + 256 G + 65536 B; 0 = VOID.
