@@ -53,7 +53,8 @@ class Filling:
             VOID, and so is what the model takes for a stuff class that the person annotated: there
             is one segment of it in an image, and the person has said where it ends.
         """
-        canvas = Canvas(*human.segment_map.shape, where)
+        height, width = human.segment_map.shape
+        canvas = Canvas(height, width, where)
         canvas.remarks.update(human.remarks)
         canvas.bad.extend(human.bad)
         for number, info in enumerate(human.segments_info, 1):
