@@ -223,6 +223,10 @@ def _add_data(cfg: CfgNode) -> None:
     cfg.DATALOADER.BROKEN_IMAGES = "raise"
     cfg.DATALOADER.BROKEN_IMAGES_SHARE = 0.01
 
+    # Whether segments that a model made (`source` in their segments_info, docs/capstone.md) count
+    # neither for nor against in evaluations.
+    cfg.TEST.IGNORE_MODEL_LABELS = False
+
     # In DATASET_MAPPER_REGISTRY; empty: the model's own.
     cfg.INPUT.DATASET_MAPPER = ""
     # Augmentations of training, one after the other: [name, {argument: value, ...}] each, the name

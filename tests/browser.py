@@ -126,7 +126,7 @@ class Browser:
 
     def press(self, key: str) -> None:
         """Press a key, such as "ArrowDown", "Tab", or a small letter."""
-        codes = {"Tab": 9, "ArrowUp": 38, "ArrowDown": 40}
+        codes = {"Tab": 9, "Enter": 13, "ArrowUp": 38, "ArrowDown": 40}
         for kind in ("keyDown", "keyUp"):
             self.command(
                 "Input.dispatchKeyEvent",

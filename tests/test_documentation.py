@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,8 @@ def options_of(tool: str) -> set[str]:
     if command := re.search(r"\brun\(\"([\w-]+)\"\)", source):
         module = cli.module_of(command[1])
         source = inspect.getsource(module)
+        for helper in re.findall(r"^from \. import (\w+)$", source, re.MULTILINE):
+            source += inspect.getsource(import_module(f"{cli.__name__}.{helper}"))
         if module is cli.module_of("train"):
             parser = default_argument_parser()
             add_imports(parser)

@@ -24,7 +24,7 @@ COMMANDS = {
     "compare": "train, evaluate and measure several models, in one report",
     "export": "write a model for other runtimes: ONNX, torch.export, TorchScript",
     "convert": "convert a checkpoint between this project, the official code and Hugging Face",
-    "prepare": "convert a dataset of your own to COCO's panoptic format",
+    "prepare": "convert your dataset to COCO's panoptic format, or complete its labels by a model",
     "validate": "find what is wrong in a dataset, and fix what can be fixed",
     "prepare-shapes": "draw the synthetic dataset",
     "visualize-data": "draw what a model is trained on",

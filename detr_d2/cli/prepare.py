@@ -13,6 +13,7 @@ from ..data.id_maps import FORMS, RGB
 from ..data.parallel import available_processors
 from ..engine.tools import add_white
 from ..errors import UserError
+from . import prepare_autolabel
 from .prepare_report import write_and_show
 
 
@@ -26,6 +27,7 @@ def parse_args() -> argparse.Namespace:
     _add_masks(formats)
     _add_labelme(formats)
     _add_panoptic(formats)
+    _add_autolabel(formats)
     return parser.parse_args()
 
 
@@ -64,6 +66,7 @@ def _add_format(formats, name: str, description: str) -> argparse.ArgumentParser
         default=available_processors(),
         help="processes (default: %(default)s, the processors); the result is the same",
     )
+    parser.set_defaults(label=None)
     return parser
 
 
@@ -229,6 +232,16 @@ def _add_panoptic(formats) -> None:
     parser.set_defaults(convert=_from_panoptic)
 
 
+def _add_autolabel(formats) -> None:
+    parser = _add_format(formats, "autolabel", prepare_autolabel.DESCRIPTION)
+    _add_kinds(parser)
+    prepare_autolabel.add_options(parser)
+    parser.set_defaults(
+        convert=lambda args: prepare_autolabel.annotated_source(args, _kinds(args)),
+        label=prepare_autolabel.label,
+    )
+
+
 def _from_instances(args) -> preparation.Source:
     if (args.stuff_root is None) != (args.stuff_categories is None):
         raise UserError("--stuff-root and --stuff-categories belong together: give both.")
@@ -315,5 +328,7 @@ def main() -> None:
     splits = source.split(args.val_share, args.seed) if args.val_share else {args.name: source}
     for name in splits:
         preparation.check_is_new(args.output, name)
+    if args.label:
+        splits = args.label(args, splits)
     for name, part in splits.items():
         write_and_show(part, args.output, name, args.workers, args.skip_bad, args.white)

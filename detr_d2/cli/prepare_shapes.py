@@ -11,8 +11,9 @@ def main() -> None:
         description=f"{__doc__} The folder is $DETECTRON2_DATASETS, or ./datasets.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    for split, count in IMAGES_OF_SPLIT.items():
-        parser.add_argument(f"--{split}", type=int, default=count, help=f"images of {split}")
+    train, val = IMAGES_OF_SPLIT["train"], IMAGES_OF_SPLIT["val"]
+    parser.add_argument("--train", type=int, default=train, help="images of train")
+    parser.add_argument("--val", type=int, default=val, help="images of val")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same files")
     args = parser.parse_args()
     folder = datasets_root() / "shapes_panoptic"

@@ -15,6 +15,14 @@ class OtherForm(UserError):
     """A map whose ids are not in COCO's form."""
 
 
+HUMAN, MODEL = "human", "model"  # who made a segment: `source` in its segments_info
+
+
+def is_of_model(info: dict) -> bool:
+    """Whether a model made a segment, and no person has accepted it yet."""
+    return info.get("source") == MODEL
+
+
 def read_panoptic_png(path: str | os.PathLike, where: str = "") -> np.ndarray:
     """(H, W) int32 of segment ids, R + 256 G + 65536 B; 0 = VOID.
 

@@ -39,7 +39,10 @@ def build_evaluator(cfg: CfgNode, dataset_name: str):
             cfg.MODEL.META_ARCHITECTURE,
         )
     tasks = ("bbox", "segm") if model.gives_instance_masks(cfg) else ("bbox",)
-    evaluators = [PanopticEvaluator(dataset_name, output_dir)] if model.gives_panoptic else []
+    ignored = cfg.TEST.IGNORE_MODEL_LABELS
+    evaluators = (
+        [PanopticEvaluator(dataset_name, output_dir, ignored)] if model.gives_panoptic else []
+    )
     if MetadataCatalog.get(dataset_name).thing_dataset_id_to_contiguous_id:
-        evaluators.append(ThingEvaluator(dataset_name, tasks, output_dir))
+        evaluators.append(ThingEvaluator(dataset_name, tasks, output_dir, ignored))
     return DatasetEvaluators(evaluators)

@@ -36,13 +36,14 @@ class PanopticEvaluator(DatasetEvaluator):
     `panoptic_quality.json` with all the numbers.
     """
 
-    def __init__(self, dataset_name: str, output_dir: str):
+    def __init__(self, dataset_name: str, output_dir: str, ignore_model_labels: bool = False):
         """
         Args:
             dataset_name: its metadata has `panoptic_json`, `panoptic_root` and
                 `{thing,stuff}_dataset_id_to_contiguous_id`, in one range of classes or, as for
                 Panoptic FPN, in two; `isthing` of a segment says which of the two its class is in.
             output_dir: a folder of this dataset alone.
+            ignore_model_labels: see `PanopticGroundTruth`.
         """
         metadata = MetadataCatalog.get(dataset_name)
         self._dataset_name = dataset_name
@@ -50,6 +51,7 @@ class PanopticEvaluator(DatasetEvaluator):
         self._truth = PanopticGroundTruth(
             PathManager.get_local_path(metadata.panoptic_json),
             PathManager.get_local_path(metadata.panoptic_root),
+            ignore_model_labels,
         )
         self._category_of = {
             True: {c: id_ for id_, c in metadata.thing_dataset_id_to_contiguous_id.items()},

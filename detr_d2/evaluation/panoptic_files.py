@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from ..data.coco_json import read_coco
 from ..data.files import join_inside
-from ..data.panoptic_map import read_panoptic_png
+from ..data.panoptic_map import is_of_model, read_panoptic_png
 from ..data.problems import annotation_problems, category_problems, list_problems, raise_first
 from ..errors import UserError
 from .panoptic_quality import ImageMatch, PanopticQuality, match_segments
@@ -39,10 +39,16 @@ class PanopticGroundTruth:
         annotation_of: from image ids to `file_name` (the PNG) and `segments_info`.
     """
 
-    def __init__(self, panoptic_json: str, panoptic_root: str):
+    def __init__(self, panoptic_json: str, panoptic_root: str, ignore_model_labels: bool = False):
+        """
+        Args:
+            ignore_model_labels: segments whose `source` is "model" are VOID, since no person has
+                seen them.
+        """
         content = read_coco(panoptic_json)
         raise_first(category_problems(content.get("categories"), panoptic_json))
         self.panoptic_json, self.panoptic_root = panoptic_json, panoptic_root
+        self.ignore_model_labels = ignore_model_labels
         self.categories = content["categories"]
         self.category_ids = {category["id"] for category in self.categories}
         raise_first(annotation_problems(content, self.category_ids, panoptic_json))
@@ -75,6 +81,10 @@ class PanopticGroundTruth:
             )
         name, infos = annotation["file_name"], annotation["segments_info"]
         truth_map = read_panoptic_png(join_inside(self.panoptic_root, name, where))
+        if self.ignore_model_labels:
+            unseen = [info["id"] for info in infos if is_of_model(info)]
+            truth_map = np.where(np.isin(truth_map, unseen), 0, truth_map)
+            infos = [info for info in infos if not is_of_model(info)]
         match = match_segments(truth_map, infos, found_map, found_infos, where)
         return ImageResult(image_id, name, match)
 

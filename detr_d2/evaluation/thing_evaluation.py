@@ -11,7 +11,7 @@ from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from ..data.files import write_json
-from ..data.panoptic_map import boxes_of_segments, read_segment_map
+from ..data.panoptic_map import boxes_of_segments, is_of_model, read_segment_map
 
 
 class ThingEvaluator(COCOEvaluator):
@@ -21,11 +21,18 @@ class ThingEvaluator(COCOEvaluator):
     (`json_file`), and is otherwise read off the panoptic PNGs.
     """
 
-    def __init__(self, dataset_name: str, tasks: tuple[str, ...], output_dir: str):
+    def __init__(
+        self,
+        dataset_name: str,
+        tasks: tuple[str, ...],
+        output_dir: str,
+        ignore_model_labels: bool = False,
+    ):
         """
         Args:
             tasks: "bbox", "segm".
             output_dir: gets the ground truth and the predictions as JSON.
+            ignore_model_labels: see `things_ground_truth`.
         """
         metadata = MetadataCatalog.get(dataset_name)
         classes = metadata.thing_dataset_id_to_contiguous_id
@@ -34,7 +41,7 @@ class ThingEvaluator(COCOEvaluator):
             json_file = os.path.join(output_dir, "things_ground_truth.json")
             if comm.is_main_process():
                 PathManager.mkdirs(output_dir)
-                write_json(json_file, things_ground_truth(dataset_name))
+                write_json(json_file, things_ground_truth(dataset_name, ignore_model_labels))
             comm.synchronize()
 
         # The evaluator takes all classes of its dataset for things, numbered without gaps.
@@ -62,8 +69,13 @@ class ThingEvaluator(COCOEvaluator):
         return things
 
 
-def things_ground_truth(dataset_name: str) -> dict:
-    """COCO's instances format of the things of a panoptic dataset, from its PNGs."""
+def things_ground_truth(dataset_name: str, ignore_model_labels: bool = False) -> dict:
+    """COCO's instances format of the things of a panoptic dataset, from its PNGs.
+
+    Args:
+        ignore_model_labels: things that a model made are as crowd regions: what is found there
+            counts neither for nor against.
+    """
     metadata = MetadataCatalog.get(dataset_name)
     ids = {c: id_ for id_, c in metadata.thing_dataset_id_to_contiguous_id.items()}
     images: list[dict] = []
@@ -79,12 +91,13 @@ def things_ground_truth(dataset_name: str) -> dict:
         boxes = boxes_of_segments(segment_map, len(infos))[1]
         for segment, run in zip(things, runs):
             x0, y0, x1, y1 = boxes[segment].tolist()
+            ignored = ignore_model_labels and is_of_model(infos[segment])
             annotations.append(
                 {
                     "id": len(annotations) + 1,
                     "image_id": dataset_dict["image_id"],
                     "category_id": ids[infos[segment]["category_id"]],
-                    "iscrowd": infos[segment].get("iscrowd", 0),
+                    "iscrowd": 1 if ignored else infos[segment].get("iscrowd", 0),
                     "area": int(coco_mask.area(run)),
                     "bbox": [x0, y0, x1 - x0, y1 - y0],
                     "segmentation": {"size": run["size"], "counts": run["counts"].decode()},

@@ -15,10 +15,22 @@ _MOST_SEGMENTS = 2**16 - 1  # of one image: segment maps are uint16
 
 @dataclass(frozen=True)
 class Segment:
-    """What is known of a segment besides its pixels."""
+    """What is known of a segment besides its pixels.
+
+    Attributes:
+        source: "human" or "model"; empty where it is not said.
+        score: how sure the model was, 0 to 1; None where it is not said.
+    """
 
     category_id: int
     iscrowd: int = 0
+    source: str = ""
+    score: float | None = None
+
+    def origin(self) -> dict:
+        """What `segments_info` says of where the segment is from."""
+        source = {"source": self.source} if self.source else {}
+        return source if self.score is None else {**source, "score": self.score}
 
 
 class BadAnnotation(NamedTuple):
@@ -106,6 +118,7 @@ class Canvas:
                 "area": area,
                 "bbox": box,
                 "iscrowd": self.segments[t].iscrowd,
+                **self.segments[t].origin(),
             }
             for number, (t, (area, box)) in enumerate(
                 zip(present, measure_segments(segment_map, len(present))), 1

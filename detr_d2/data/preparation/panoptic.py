@@ -13,7 +13,7 @@ from ..coco_json import read_coco
 from ..files import join_inside
 from ..id_maps import RGB, meant_form, read_id_map
 from ..images import check_same_size, on_disk
-from ..panoptic_map import number_segments
+from ..panoptic_map import HUMAN, MODEL, is_of_model, number_segments
 from ..problems import (
     OUTSIDE,
     category_problems,
@@ -163,12 +163,21 @@ def _annotate(
         members = [t for t, s in enumerate(infos, 1) if new_id.get(s["category_id"]) == class_]
         groups = [members] if class_ in stuff else [[t] for t in members]
         for group in filter(None, groups):
-            crowd = 0 if ignore_crowd else max(infos[t - 1].get("iscrowd", 0) for t in group)
-            canvas.add(np.isin(numbers, group), Segment(class_, crowd))
+            parts = [infos[t - 1] for t in group]
+            crowd = 0 if ignore_crowd else max(info.get("iscrowd", 0) for info in parts)
+            canvas.add(np.isin(numbers, group), Segment(class_, crowd, *_origin(parts)))
         repeated = len(members) - len({infos[t - 1]["category_id"] for t in members})
         if class_ in stuff and repeated:
             canvas.remarks["times a class of stuff has several segments in an image: united"] += 1
     return canvas.finish()
+
+
+def _origin(parts: list[dict]) -> tuple[str, float | None]:
+    """Source and score of the union: as unsure as its parts; a person's where one of them is, so
+    that what a person made is never taken for a model's."""
+    if not all(map(is_of_model, parts)):
+        return HUMAN if any(part.get("source") == HUMAN for part in parts) else "", None
+    return MODEL, min((p["score"] for p in parts if p.get("score") is not None), default=None)
 
 
 def _check_names(classes: Classes, by_name: dict[str, dict]) -> None:

@@ -1,0 +1,28 @@
+"""Labels from a model: what no person has annotated is filled with a model's segments."""
+
+from .check_page import write_check_page
+from .class_map import (
+    ClassMap,
+    choose,
+    map_classes,
+    model_classes,
+    parse_classes,
+    proposal,
+    read_class_file,
+)
+from .filling import Filling
+from .model_labels import ModelLabels, check_model
+
+__all__ = [
+    "ClassMap",
+    "Filling",
+    "ModelLabels",
+    "check_model",
+    "choose",
+    "map_classes",
+    "model_classes",
+    "parse_classes",
+    "proposal",
+    "read_class_file",
+    "write_check_page",
+]
