@@ -110,7 +110,7 @@ def from_panoptic(
         if image["id"] in annotations
     ]
     pictures, names = found_pictures(pictures, image_root, panoptic_json)
-    notes = (*left_out, *_images_without(content, len(pictures)), *names)
+    notes = (*left_out, *_images_without(content, len(pictures), panoptic_json), *names)
     stuff = frozenset(c["id"] for c in categories if not c["isthing"])
     return Source(
         image_root,
@@ -129,10 +129,10 @@ def from_panoptic(
     )
 
 
-def _images_without(content: dict, used: int) -> tuple[str, ...]:
+def _images_without(content: dict, used: int, panoptic_json: Path) -> tuple[str, ...]:
     """What is said of images that no annotation is of."""
     count = len(content["images"]) - used
-    return (f"{count} images have no annotation: left out.",) if count else ()
+    return (f"{count} images of {panoptic_json} have no annotation: left out.",) if count else ()
 
 
 def _annotate(
