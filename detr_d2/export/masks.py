@@ -65,7 +65,8 @@ def _refined(head: RefinedMaskHead, projected, maps, counts, features, queries) 
     things = at_least_one(thing)
     images = queries.images[things]
     windows = windows_of(queries.boxes[things], queries.sizes[images])
-    corrections = _window(head.window, queries, windows, things)
+    levels = queries.decoded.levels
+    corrections = head.window(levels, windows, images, queries.embeddings[things])
     y, x = (
         (torch.arange(n, device=maps.device, dtype=logits.dtype) + 0.5) * side / n
         for n, side in zip(size, (height, width))
@@ -94,11 +95,3 @@ def _coarse(head, projected, maps, counts, features, queries, thing: Tensor) -> 
 def _place(chosen: Tensor) -> Tensor:
     """(n,) bool -> (n,) int64, which of the chosen each is; of the others, 0 or another."""
     return (chosen.long().cumsum(0) - 1).clamp(min=0)
-
-
-def _window(window, queries, windows: Tensor, things: Tensor) -> Tensor:
-    """`WindowHead.forward`."""
-    x = queries.decoded.levels.regions(windows, queries.images[things], window.resolution)
-    x = x + window.of_query(queries.embeddings[things])[:, None, None]
-    x = window.out(window.convs(x.permute(0, 3, 1, 2)))
-    return F.pixel_shuffle(x, 2)[:, 0]

@@ -46,8 +46,9 @@ class WindowHead(nn.Module):
         x = x + self.of_query(embeddings)[:, None, None]
         x = self.out(self.convs(x.permute(0, 3, 1, 2)))
         # `F.pixel_shuffle`, whose backward pass fails where there is no window.
-        x = x.unflatten(1, (2, 2)).permute(0, 3, 1, 4, 2)
-        return x.reshape(len(x), 2 * self.resolution, 2 * self.resolution)
+        number, _, h, w = x.shape
+        x = x.view(number, 2, 2, h, w).permute(0, 3, 1, 4, 2)
+        return x.reshape(number, 2 * h, 2 * w)
 
 
 def sample(maps: Tensor, windows: Tensor, resolution: int, size: tuple[int, ...]) -> Tensor:
