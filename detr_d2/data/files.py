@@ -16,8 +16,8 @@ from ..errors import UserError
 
 def is_remote(path: str | os.PathLike) -> bool:
     """Whether a path, such as https://..., would be downloaded when it is read."""
-    scheme, found, _ = os.fspath(path).partition("://")
-    return bool(found) and scheme != "file"
+    name = os.fspath(path)
+    return is_url(name) and not name.startswith("file://")
 
 
 def read_json(path: str | os.PathLike) -> Any:

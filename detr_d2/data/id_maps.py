@@ -5,7 +5,6 @@ import os
 import numpy as np
 
 from ..errors import UserError
-from .depth import has_16_bits
 from .images import open_image, read_deep, read_upright
 from .panoptic_map import read_panoptic_png
 
@@ -41,7 +40,8 @@ def meant_form(path: str | os.PathLike, listed: list[int]) -> str | None:
     """
     values = _values_of(path)
     if values is not None and _fits(values, listed):
-        what = "palette indices" if read_upright(path).mode == "P" else "grey values"
+        with open_image(path) as image:
+            what = "palette indices" if image.mode == "P" else "grey values"
         return _sentence(path, f"its ids are {what}", VALUE)
     if _fits(read_id_map(path, form=BGR), listed):
         return _sentence(path, "red and blue are exchanged", BGR)
@@ -67,9 +67,7 @@ def _values_of(path: str | os.PathLike, where: str = "") -> np.ndarray | None:
     Three equal channels are one, and so is one beside its transparency. Of RGB with 16 bits, which
     OpenCV writes of larger integers, it is what RGB of 8 bits would have.
     """
-    with open_image(path, where) as image:
-        is_deep = has_16_bits(image)
-    image = read_upright(path, where)
+    image, is_deep = read_upright(path, where)
     if is_deep:
         values = read_deep(image, path, where).astype(np.int64)
         return values if values.ndim == 2 else _one_of(values, values @ (1, 256, 65536))

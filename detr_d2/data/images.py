@@ -58,10 +58,8 @@ def read_image_and_brightest(
         UserError: where the file is missing, is no whole image, or has more than 16 bits.
     """
     name = _named(path, where)
-    with open_image(path, where) as image:
-        deep = has_16_bits(image)
-        upright = _upright(image, name)
-    if not deep:
+    upright, is_deep = read_upright(path, where)
+    if not is_deep:
         if upright.mode in ("I", "F"):
             raise UserError(
                 f"{name} has 32 bits a channel, and nothing says which value is white: write it "
@@ -90,19 +88,22 @@ def read_deep(upright: Image.Image, path: str | os.PathLike, where: str = "") ->
     return np.stack([turned(values[..., c], orientation) for c in range(3)], axis=2)
 
 
-def read_upright(path: str | os.PathLike, where: str = "") -> Image.Image:
-    """Read an image as it is, in whatever mode, turned as its EXIF orientation says."""
+def read_upright(path: str | os.PathLike, where: str = "") -> tuple[Image.Image, bool]:
+    """Read an image as it is, in whatever mode, turned as its EXIF orientation says.
+
+    Returns:
+        The image, and whether a channel in the file has 16 bits, of which `read_deep` gives all.
+    """
     with open_image(path, where) as image:
-        return _upright(image, _named(path, where))
-
-
-def _upright(image: Image.Image, name: str) -> Image.Image:
-    try:
-        image.load()
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"{name} cannot be read as an image: {error}.") from error
-    turn = _TURNS.get(_orientation(image))
-    return image if turn is None else image.transpose(turn)
+        is_deep = has_16_bits(image)  # which is known before it is read alone
+        try:
+            image.load()
+        except (OSError, ValueError, SyntaxError) as error:
+            raise UserError(
+                f"{_named(path, where)} cannot be read as an image: {error}."
+            ) from error
+        turn = _TURNS.get(_orientation(image))
+        return image if turn is None else image.transpose(turn), is_deep
 
 
 def tensor_of(image: np.ndarray) -> torch.Tensor:

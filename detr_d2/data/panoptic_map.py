@@ -6,9 +6,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
-from .depth import has_16_bits
 from .files import written_beside
-from .images import open_image, read_upright
+from .images import read_upright
 
 
 class OtherForm(UserError):
@@ -33,9 +32,7 @@ def read_panoptic_png(path: str | os.PathLike, where: str = "") -> np.ndarray:
         OtherForm: where it has more than 8 bits a channel, which RGB would cut.
         UserError: where the file cannot be read.
     """
-    with open_image(path, where) as image:
-        is_deep = has_16_bits(image)
-    image = read_upright(path, where)
+    image, is_deep = read_upright(path, where)
     if is_deep or image.mode.startswith(("I", "F")):
         kind = "is a grey map" if image.mode.startswith(("I", "F")) else "has channels"
         raise OtherForm(
