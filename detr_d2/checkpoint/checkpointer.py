@@ -12,7 +12,7 @@ from detectron2.config import CfgNode
 from fvcore.common.checkpoint import _IncompatibleKeys
 from torch import nn
 
-from ..errors import UserError
+from ..errors import UserError, some_of
 from . import files, report
 from .classes import (
     HEAD,
@@ -21,6 +21,7 @@ from .classes import (
     classes_of_dataset,
     describe_rows,
     match_rows,
+    missing_from,
     take_rows,
 )
 from .formats import ABOUT, About, Checkpoint, read_checkpoint, record
@@ -239,18 +240,11 @@ def _lacking(source: Checkpoint, ours: Classes | None, dataset: str | None) -> s
     theirs = source.classes
     if theirs is None or ours is None or theirs.names == ours.names:
         return ""
-    _, rows = match_rows(theirs, ours)
-    lacking = [str(ours.names[n]) for n, row in enumerate(rows) if row is None]
+    lacking, more = missing_from(theirs, ours), missing_from(ours, theirs)
     if not lacking and not all(name in source.weights for name in HEAD):
         lacking = ["the same order"]
-    known = {row for row in rows if row is not None}
-    more = [str(n) for row, n in enumerate(theirs.names) if n is not None and row not in known]
-    only = f" (and has {_some(more)}, which the dataset lacks)" if more else ""
-    return f"The checkpoint does not have {_some(lacking)} of {dataset}{only}" if lacking else ""
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    only = f" (and has {some_of(more)}, which the dataset lacks)" if more else ""
+    return f"The checkpoint does not have {some_of(lacking)} of {dataset}{only}" if lacking else ""
 
 
 def _warn_of_other_architecture(theirs: About, ours: About) -> None:

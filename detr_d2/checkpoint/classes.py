@@ -129,6 +129,12 @@ def match_rows(source: Classes, target: Classes) -> tuple[str, list[int | None]]
     return "name", rows
 
 
+def missing_from(source: Classes, target: Classes) -> list[str]:
+    """The classes of `target`, by name, that `source` has no row of."""
+    _, rows = match_rows(source, target)
+    return [n for n, row in zip(target.names, rows) if n is not None and row is None]
+
+
 def _normalised(name: str) -> str:
     return re.sub(r"[\s_-]+", " ", name).strip().casefold()
 

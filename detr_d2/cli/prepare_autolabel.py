@@ -4,8 +4,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from detectron2.data import MetadataCatalog
-
 from .. import labelling
 from ..classes import first_dataset
 from ..data import preparation
@@ -99,7 +97,7 @@ def label(args, splits: dict[str, preparation.Source]) -> dict[str, preparation.
     """The sources with the model's segments around a person's; none where a file is proposed."""
     cfg = setup_cfg(args.config_file, overrides_of(args))
     labelling.check_model(cfg)
-    classes = labelling.model_classes(MetadataCatalog.get(first_dataset(cfg)))
+    classes = labelling.model_classes(first_dataset(cfg))
     categories = next(iter(splits.values())).categories
     asked = args.take or args.take_stuff or args.take_things
     chosen = labelling.choose(classes, args.take, args.take_stuff, args.take_things)

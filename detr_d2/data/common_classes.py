@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from detectron2.data import MetadataCatalog
 
 from ..classes import classes_of_metadata
-from ..errors import UserError
+from ..errors import UserError, some_of
 from .registration import register_again
 
 logger = logging.getLogger(__name__)
 
 # Name, and whether it is a thing, where that is known, of each contiguous class.
 Classes = list[tuple[str, bool | None]]
-
-_SHOWN = 5  # names of a list, before "and N more"
 
 
 def number_classes_alike(names: Sequence[str]) -> None:
@@ -81,7 +79,7 @@ def _difference(first: str, wanted: Classes, name: str, found: Classes) -> str:
     kinds = {True: "a thing", False: "stuff", None: "a class"}
     of_first, of_other = dict(wanted), dict(found)
     parts = [
-        f"{_listed(only)} only in {where}"
+        f"{some_of(only)} only in {where}"
         for only, where in (
             ([c for c in of_first if c not in of_other], first),
             ([c for c in of_other if c not in of_first], name),
@@ -103,8 +101,3 @@ def _difference(first: str, wanted: Classes, name: str, found: Classes) -> str:
         "DATASETS.TRAIN and DATASETS.TEST the same, with tools/prepare_dataset.py panoptic and its "
         "--rename, --drop and --merge, or by converting them in one with --val-share or --list."
     )
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

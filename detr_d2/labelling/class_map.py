@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from detectron2.data import Metadata
 
+from ..checkpoint.classes import categories_of_dataset
 from ..data.preparation import check_names
 from ..errors import UserError
 
@@ -56,14 +56,13 @@ class ClassMap:
     taken: dict[int, Taken]
 
 
-def model_classes(metadata: Metadata) -> list[ModelClass]:
-    """The classes of a model, from the metadata of its dataset."""
-    things = {n: id_ for id_, n in metadata.thing_dataset_id_to_contiguous_id.items()}
-    ids = things | {n: id_ for id_, n in metadata.stuff_dataset_id_to_contiguous_id.items()}
-    rows = zip(metadata.thing_classes, metadata.thing_colors)
+def model_classes(dataset: str) -> list[ModelClass]:
+    """The classes of a model, which are those of its dataset, a panoptic one."""
+    categories = categories_of_dataset(dataset)
+    assert categories is not None, "panoptic data have names, ids and kinds"
     return [
-        ModelClass(number, ids[number], name, number in things, (int(red), int(green), int(blue)))
-        for number, (name, (red, green, blue)) in enumerate(rows)
+        ModelClass(number, c["id"], c["name"], bool(c["isthing"]), tuple(c["color"]))
+        for number, c in enumerate(categories)
     ]
 
 

@@ -14,7 +14,7 @@ from detectron2.config import CfgNode
 from tqdm import tqdm
 
 from ..checkpoint import read_checkpoint
-from ..checkpoint.classes import classes_of_dataset, match_rows
+from ..checkpoint.classes import classes_of_dataset, missing_from
 from ..classes import first_dataset
 from ..data.files import join_inside, read_json_object, write_json
 from ..data.images import check_same_size, read_image
@@ -136,11 +136,10 @@ def check_model(cfg: CfgNode) -> None:
     known, wanted = read_checkpoint(cfg.MODEL.WEIGHTS).classes, classes_of_dataset(name)
     if known is None or wanted is None:
         return
-    _, rows = match_rows(known, wanted)
-    unknown = [class_ for class_, row in zip(wanted.names, rows) if class_ and row is None]
+    unknown = missing_from(known, wanted)
     if unknown:
         raise UserError(
-            f"{cfg.MODEL.WEIGHTS} does not know {len(unknown)} of the {len(rows)} classes of "
+            f"{cfg.MODEL.WEIGHTS} does not know {len(unknown)} of the {len(wanted)} classes of "
             f"dataset {name} in the configuration, {unknown[0]} for one: give the configuration "
             "that the weights were trained with."
         )
