@@ -7,10 +7,9 @@ from itertools import islice
 
 import torch
 
-from ..benchmark.clock import Clock
-from ..benchmark.costs import OperationCounter, in_fresh_process, peak_on_cpu, peak_on_gpu
 from ..checkpoint import Checkpointer
 from ..engine import Trainer, setup_cfg
+from .measuring import Clock, OperationCounter, in_fresh_process, peak_on_cpu, peak_on_gpu
 
 _IMAGES = 20  # of the test dataset, one at a time
 

@@ -9,8 +9,8 @@ import torch
 from detectron2.structures import Boxes, Instances
 from PIL import Image
 
-from ..data.panoptic_fpn_mapper import instances_of_things, map_of_stuff
-from ..data.panoptic_map import boxes_of_segments, measure_segments, write_panoptic_png
+from detr_d2.data.panoptic_fpn_mapper import instances_of_things, map_of_stuff
+from detr_d2.data.panoptic_map import boxes_of_segments, measure_segments, write_panoptic_png
 
 
 @dataclass(frozen=True)

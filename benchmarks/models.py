@@ -8,8 +8,9 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
 from torch import Tensor, nn
 
-from ..classes import panoptic_classes
-from ..engine import setup_cfg
+from detr_d2.classes import panoptic_classes
+from detr_d2.engine import setup_cfg
+
 from .reference import ReferencePanopticDETR
 from .settings import Settings
 from .variants import Variant

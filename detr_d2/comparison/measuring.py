@@ -1,14 +1,15 @@
-"""What a run takes besides time: operations, saved activations, peak memory."""
+"""What a run takes: time, operations, peak memory."""
 
 import contextlib
 import multiprocessing
 import resource
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import (
     conv_flop_count,
@@ -16,6 +17,41 @@ from torch.utils.flop_counter import (
     sdpa_backward_flop_count,
     sdpa_flop_count,
 )
+
+
+class Clock:
+    """Seconds between marks on a device: a processor's clock, or events of a GPU.
+
+    Args:
+        device: "cpu" or "cuda".
+    """
+
+    def __init__(self, device: str):
+        self.device = device
+
+    def now(self):
+        """A mark; on the GPU it stands in the stream, so that nothing waits for it."""
+        if self.device == "cpu":
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def seconds(self, start, end) -> float:
+        """Between two marks, once both are passed."""
+        if self.device == "cpu":
+            return end - start
+        end.synchronize()
+        return start.elapsed_time(end) / 1000
+
+    def time(self, run: Callable[[], object]) -> float:
+        """Seconds of one run, until a GPU has done it."""
+        if self.device != "cpu":
+            torch.cuda.synchronize()
+        start = self.now()
+        run()
+        return self.seconds(start, self.now())
+
 
 # The fused attention of the CPU, which the counter knows of the GPU alone.
 _OF_CPU = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -62,28 +98,6 @@ class OperationCounter(TorchDispatchMode):
         if flops_of is not None:
             self.macs += flops_of(*args, **kwargs, out_val=out) // 2
         return out
-
-
-class SavedCounter(torch.autograd.graph.saved_tensors_hooks):
-    """Counts the bytes that autograd keeps for the backward pass, in `bytes`.
-
-    Each storage counts once, and those of parameters and buffers not at all.
-    """
-
-    def __init__(self, model: nn.Module):
-        super().__init__(self._pack, lambda tensor: tensor)
-        self.own = {x.untyped_storage().data_ptr() for x in (*model.parameters(), *model.buffers())}
-        self.storages: dict[int, int] = {}
-
-    def _pack(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self.own:
-            self.storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    @property
-    def bytes(self) -> int:
-        return sum(self.storages.values())
 
 
 def peak_on_gpu(run: Callable[[], object]) -> int:

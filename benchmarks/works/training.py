@@ -7,7 +7,8 @@ from detectron2.solver import build_optimizer as build_sgd
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from ...engine.optimizer import build_optimizer
+from detr_d2.engine.optimizer import build_optimizer
+
 from ..agreement import gradients_apart, gradients_of
 from ..inputs import draw_scene, model_input, panoptic_fpn_input
 from ..models import build_detr, build_panoptic_fpn, detr_cfg, is_thing

@@ -9,9 +9,10 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOPanopticEvaluator
 
-from ...data import PanopticDatasetMapper, register_panoptic_dataset
-from ...data.augmentation import OfficialResize
-from ...evaluation.panoptic_evaluation import PanopticEvaluator
+from detr_d2.data import PanopticDatasetMapper, register_panoptic_dataset
+from detr_d2.data.augmentation import OfficialResize
+from detr_d2.evaluation.panoptic_evaluation import PanopticEvaluator
+
 from ..inputs import write_dataset
 from ..models import detr_cfg, is_thing
 from ..reference.data import load

@@ -8,9 +8,10 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
-from ..checkpoint import Checkpointer
-from ..data import shapes
-from ..engine import setup_cfg
+from detr_d2.checkpoint import Checkpointer
+from detr_d2.data import shapes
+from detr_d2.engine import setup_cfg
+
 from .agreement import differing_pixels, gradients_of
 from .inputs import draw_scene, model_input
 from .models import (
