@@ -9,14 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from detr_d2.comparison.measuring import (
-    Clock,
     OperationCounter,
     in_fresh_process,
     peak_on_cpu,
     peak_on_gpu,
 )
 
-from .phases import Phases, spread
+from .clock import Clock, Phases, spread
 from .settings import Settings
 from .variants import OTHERS, Variant
 from .works import WORKS, Case, Work

@@ -1,86 +1,48 @@
-"""What a run takes: time, operations, peak memory."""
+"""What a run takes besides time: operations and peak memory."""
 
 import contextlib
 import multiprocessing
 import resource
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import (
+    FlopCounterMode,
     conv_flop_count,
-    flop_registry,
     sdpa_backward_flop_count,
     sdpa_flop_count,
 )
 
 
-class Clock:
-    """Seconds between marks on a device: a processor's clock, or events of a GPU.
-
-    Args:
-        device: "cpu" or "cuda".
-    """
-
-    def __init__(self, device: str):
-        self.device = device
-
-    def now(self):
-        """A mark; on the GPU it stands in the stream, so that nothing waits for it."""
-        if self.device == "cpu":
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
-
-    def seconds(self, start, end) -> float:
-        """Between two marks, once both are passed."""
-        if self.device == "cpu":
-            return end - start
-        end.synchronize()
-        return start.elapsed_time(end) / 1000
-
-    def time(self, run: Callable[[], object]) -> float:
-        """Seconds of one run, until a GPU has done it."""
-        if self.device != "cpu":
-            torch.cuda.synchronize()
-        start = self.now()
-        run()
-        return self.seconds(start, self.now())
+def _flops_of_attention(q, k, v, *_, out_shape=None, **__) -> int:
+    return sdpa_flop_count(q, k, v)
 
 
-# The fused attention of the CPU, which the counter knows of the GPU alone.
-_OF_CPU = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_OF_CPU_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+def _flops_of_attention_backward(grad, q, k, v, *_, out_shape=None, **__) -> int:
+    return sdpa_backward_flop_count(grad, q, k, v)
 
 
+def _flops_of_convolution(x, weight, *_, out_shape=None, **__) -> int:
+    return conv_flop_count(x, weight, out_shape)
+
+
+def _flops_of_convolution_with_sum(added, x, weight, *_, out_shape=None, **__) -> int:
+    return conv_flop_count(x, weight, out_shape)
+
+
+# What PyTorch's counter does not know: the fused attention of the CPU, and convolutions with a
+# ReLU, and with a sum before it. By names, since not every PyTorch has them.
 _FLOPS_OF = {
-    **flop_registry,
-    _OF_CPU: lambda q, k, v, *_, **__: sdpa_flop_count(q.shape, k.shape, v.shape),
-    _OF_CPU_BACKWARD: lambda grad, q, k, v, *_, **__: sdpa_backward_flop_count(
-        grad.shape, q.shape, k.shape, v.shape
-    ),
+    ("aten", "_scaled_dot_product_flash_attention_for_cpu"): _flops_of_attention,
+    ("aten", "_scaled_dot_product_flash_attention_for_cpu_backward"): _flops_of_attention_backward,
+    ("mkldnn", "_convolution_pointwise"): _flops_of_convolution,
+    ("mkldnn", "_convolution_pointwise_"): _flops_of_convolution_with_sum,
 }
 
 
-def _flops_of_convolution(x: Tensor, weight: Tensor, *_, out_val: Tensor) -> int:
-    return conv_flop_count(list(x.shape), list(weight.shape), list(out_val.shape))
-
-
-# Convolutions with a ReLU, and with a sum before it. By name: not every PyTorch has them.
-_FLOPS_OF_NAMED = {
-    "mkldnn::_convolution_pointwise": _flops_of_convolution,
-    "mkldnn::_convolution_pointwise_": lambda added, *rest, out_val: _flops_of_convolution(
-        *rest, out_val=out_val
-    ),
-}
-
-
-class OperationCounter(TorchDispatchMode):
+class OperationCounter(FlopCounterMode):
     """Counts the multiplications with additions of what runs within it, in `macs`.
 
     Of convolutions and matrix products alone, as they are dispatched: a fused attention counts,
@@ -88,16 +50,17 @@ class OperationCounter(TorchDispatchMode):
     """
 
     def __init__(self):
-        super().__init__()
-        self.macs = 0
+        mapping = {
+            getattr(getattr(torch.ops, library), name): flops
+            for (library, name), flops in _FLOPS_OF.items()
+            if hasattr(getattr(torch.ops, library), name)
+        }
+        super().__init__(display=False, custom_mapping=mapping)
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        flops_of = _FLOPS_OF.get(func.overloadpacket) or _FLOPS_OF_NAMED.get(func._schema.name)
-        if flops_of is not None:
-            self.macs += flops_of(*args, **kwargs, out_val=out) // 2
-        return out
+    @property
+    def macs(self) -> int:
+        """Multiplications with additions so far."""
+        return self.get_total_flops() // 2
 
 
 def peak_on_gpu(run: Callable[[], object]) -> int:

@@ -9,12 +9,12 @@ from torch import nn
 
 import benchmarks
 from benchmarks.agreement import differing_pixels, gradients_apart
+from benchmarks.clock import Clock, Phases, spread
 from benchmarks.measure import SavedCounter
 from benchmarks.models import DecidedClasses, build_detr, decide_classes, detr_cfg
-from benchmarks.phases import Phases, spread
 from benchmarks.variants import Variant
 from benchmarks.works.training import without_dropout
-from detr_d2.comparison.measuring import Clock, OperationCounter, in_fresh_process, peak_on_cpu
+from detr_d2.comparison.measuring import OperationCounter, in_fresh_process, peak_on_cpu
 from detr_d2.errors import UserError
 from detr_d2.modeling.postprocessing import is_confident
 from detr_d2.modeling.resnet_blocks import BottleneckBlock
