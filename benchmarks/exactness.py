@@ -8,6 +8,7 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
+from detr_d2.acceleration import accelerate
 from detr_d2.checkpoint import Checkpointer
 from detr_d2.data import shapes
 from detr_d2.engine import setup_cfg
@@ -114,7 +115,7 @@ def check_shapes(variant: Variant, images: int) -> float:
         *("MODEL.WEIGHTS", str(SHAPES / "checkpoint" / f"{TRAINED}.pth")),
     ]
     cfg = setup_cfg(str(SHAPES / f"{TRAINED}.yaml"), opts)
-    fast = build_model(cfg).eval()
+    fast = accelerate(build_model(cfg).eval())
     Checkpointer.from_config(cfg, fast).load(cfg.MODEL.WEIGHTS)
     reference = reference_of(fast, cfg).eval()
     differing = []

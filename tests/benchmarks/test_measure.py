@@ -5,6 +5,7 @@ import multiprocessing
 
 import pytest
 import torch
+from detectron2.modeling.backbone.resnet import BottleneckBlock
 from torch import nn
 
 import benchmarks
@@ -14,10 +15,10 @@ from benchmarks.measure import SavedCounter
 from benchmarks.models import DecidedClasses, build_detr, decide_classes, detr_cfg
 from benchmarks.variants import Variant
 from benchmarks.works.training import without_dropout
+from detr_d2.acceleration import FoldingStage
 from detr_d2.comparison.measuring import OperationCounter, in_fresh_process, peak_on_cpu
 from detr_d2.errors import UserError
 from detr_d2.modeling.postprocessing import is_confident
-from detr_d2.modeling.resnet_blocks import BottleneckBlock
 
 EXACTNESS = {
     **dict.fromkeys(("float64_logits", "float64_masks", "float64_losses"), 1e-12),
@@ -108,10 +109,11 @@ def test_operations_of_layers_are_counted():
 def test_convolutions_with_a_relu_are_counted():
     """Those of the backbone, with and without a sum: as many as where they are not in use."""
     block = BottleneckBlock(16, 16, bottleneck_channels=8, norm="FrozenBN").requires_grad_(False)
+    stage = FoldingStage(block)
     macs = []
     for x in (torch.randn(1, 16, 6, 7), torch.randn(1, 16, 6, 7).double()):
         with OperationCounter() as counter:
-            block.to(x.dtype)(x)
+            stage.to(x.dtype)(x)
         macs.append(counter.macs)
     assert macs == [6 * 7 * (2 * 16 * 8 + 9 * 8 * 8)] * 2
 
