@@ -35,7 +35,7 @@ class _OnDisk(Work):
         root = Path(self.folder.name)
         things = is_thing(detr_cfg(settings))
         size, segments = settings.image_size, settings.segments
-        self.scenes = write_dataset(root, self.images, size, segments, things)
+        self.mosaics = write_dataset(root, self.images, size, segments, things)
         self.dataset = f"benchmark_{self.name}_{os.getpid()}"
         paths = (root / "images", root / "panoptic", root / "panoptic.json")
         register_panoptic_dataset(self.dataset, *map(str, paths))
@@ -110,12 +110,12 @@ class Evaluation(_OnDisk):
         inputs = DatasetCatalog.get(self.dataset)
         things = MetadataCatalog.get(self.dataset).thing_dataset_id_to_contiguous_id.values()
         outputs = []
-        for scene in self.scenes:
+        for mosaic in self.mosaics:
             infos = [
                 {"id": t, "category_id": label, "isthing": label in things}
-                for t, label in enumerate(scene.labels, 1)
+                for t, label in enumerate(mosaic.labels, 1)
             ]
-            moved = torch.from_numpy(scene.numbers).roll((5, 5), (0, 1))
+            moved = torch.from_numpy(mosaic.numbers).roll((5, 5), (0, 1))
             outputs.append({"panoptic_seg": (moved, infos)})
         is_reference = variant.model == "reference"
         kind = COCOPanopticEvaluator if is_reference else PanopticEvaluator
