@@ -103,9 +103,9 @@ def test_the_model_predicts_the_same(build_model, sizes):
     inputs = [{"image": (torch.rand(3, *size) * 255).double()} for size in sizes]
     results = []
     for model in (plain, fast):
-        encoded = model.encode(model.preprocess(inputs), all_layers=False)
+        predictions = model.predict(model.preprocess(inputs), all_layers=False)
         queries = [torch.arange(3 * b, 4) for b in range(len(sizes))]
-        results.append((encoded.logits, encoded.boxes, model.masks(encoded, queries)))
+        results.append((predictions.logits, predictions.boxes, model.masks(predictions, queries)))
     for wanted, found in zip(*results):
         assert wanted.std() > 0
         torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)

@@ -194,7 +194,7 @@ def test_as_many_queries_are_kept_as_are_asked_for(settings, name, kept):
     model.class_embed = DecidedClasses(model.class_embed, verdicts)
     images = model.preprocess([{"image": torch.rand(3, 64, 96) * 255}])
     with torch.no_grad():
-        logits = model.encode(images, all_layers=False).logits
+        logits = model.predict(images, all_layers=False).logits
     assert is_confident(logits, 0.85).sum() == kept
 
 
