@@ -57,18 +57,18 @@ def _pass(model, images: ImageList, queries: list[torch.Tensor]) -> dict[str, to
     found = {"image": images.tensor}
     for module, name in ((model.position_encoding, "positions"), (model.bbox_attention, "maps")):
         module.register_forward_hook(lambda _, __, output, name=name: found.update({name: output}))
-    encoded = model.encode(images, all_layers=False)
-    found.update(encoded.features)
-    found.update(projected=encoded.projected, memory=encoded.memory, hs=encoded.hs[-1])
+    predictions = model.predict(images, all_layers=False)
+    found.update(predictions.features)
+    found.update(projected=predictions.projected, memory=predictions.memory, hs=predictions.hs[-1])
     found["queries"] = model.query_embed.weight
-    found["logits"], found["boxes"] = encoded.logits[-1], encoded.boxes[-1]
-    found["mask_logits"] = model.masks(encoded, queries)
+    found["logits"], found["boxes"] = predictions.logits[-1], predictions.boxes[-1]
+    found["mask_logits"] = model.masks(predictions, queries)
     steps = [
         mask_head_steps(
             model.mask_head,
-            encoded.projected[b],
+            predictions.projected[b],
             maps,
-            {name: level[b] for name, level in encoded.features.items()},
+            {name: level[b] for name, level in predictions.features.items()},
         )
         for b, maps in enumerate(found["maps"].split(COUNTS))
     ]

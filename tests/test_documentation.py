@@ -18,18 +18,26 @@ KEY = re.compile(r"\b(?:MODEL|INPUT|DATASETS|DATALOADER|SOLVER|TEST)(?:\.[A-Z][A
 
 
 def commands(text: str) -> list[str]:
-    """The command lines of a page, `python tools/...` and `detr-d2 ...`, continued lines joined."""
+    """The command lines of a page, continued lines joined: `python tools/...`, `python -m
+    benchmarks ...` and `detr-d2 ...`.
+    """
     blocks = "\n".join(re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE))
     lines = blocks.replace("\\\n", " ").splitlines()
-    inline = re.findall(r"`(?:python )?(tools/\w+\.py [^`]*|detr-d2 [a-z][^`]*)`", text)
+    inline = re.findall(
+        r"`(?:python )?(tools/\w+\.py [^`]*|-m benchmarks[^`]*|detr-d2 [a-z][^`]*)`", text
+    )
     return [
-        line for line in lines if "python tools/" in line or re.search("detr-d2 [a-z]", line)
+        line
+        for line in lines
+        if re.search(r"python tools/|python -m benchmarks|detr-d2 [a-z]", line)
     ] + inline
 
 
 def options_of(tool: str) -> set[str]:
-    """Of a file of tools/, or of a command of detr-d2."""
+    """Of a file of tools/, of `benchmarks`, or of a command of detr-d2."""
     file = REPOSITORY / "tools" / f"{tool}.py"
+    if tool == "benchmarks":
+        file = REPOSITORY / "benchmarks" / "__main__.py"
     source = file.read_text() if file.exists() else f'run("{tool}")'
     if command := re.search(r"\brun\(\"([\w-]+)\"\)", source):
         module = cli.module_of(command[1])
@@ -50,11 +58,11 @@ def test_what_a_page_names_exists(page):
     for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", text):
         assert (page.parent / link).exists(), link
     for file in re.findall(
-        r"\b(?:configs|docs|detr_d2|tests)/[\w/.-]+\.(?:yaml|md|py|pth)\b", text
+        r"\b(?:configs|docs|detr_d2|benchmarks|tests)/[\w/.-]+\.(?:yaml|md|py|pth)\b", text
     ):
         assert (REPOSITORY / file).exists(), file
     for command in commands(text):
-        (tool,) = re.findall(r"tools/(\w+)\.py|detr-d2 ([a-z][\w-]*)", command)
+        (tool,) = re.findall(r"tools/(\w+)\.py|-m (benchmarks)|detr-d2 ([a-z][\w-]*)", command)
         tool = "".join(tool)
         own, _, submitted = command.partition(" -- ")  # of `submit`, a command and its options
         parts = [(own, tool), (submitted, submitted.split()[0])] if submitted else [(own, tool)]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..data import preparation
 from ..data.depth import WHITE
-from ..data.validation.statistics import count_classes
+from ..data.validation.statistics import table_of_classes
 from ..engine.dataset_sheet import draw_dataset
 from ..engine.tools import save_picture
 
@@ -30,7 +30,7 @@ def write_and_show(
         print(f"warning: {doubt}")
     content = written.content
     sizes = f"{len(content['images'])} images, {len(content['categories'])} classes"
-    print(f"Wrote {sizes}: {json_file}\n\n{count_classes(content)}\n")
+    print(f"Wrote {sizes}: {json_file}\n\n{table_of_classes(content)}\n")
     _draw(content, (str(source.image_root), str(folder), str(json_file)), white)
     print("Now check it:")
     roots = ("--image-root", source.image_root, "--panoptic-root", folder)

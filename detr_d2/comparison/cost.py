@@ -2,15 +2,14 @@
 
 import platform
 from collections.abc import Sequence
-from functools import partial
 from itertools import islice
 
 import torch
+from torch.utils.benchmark import Timer
 
-from ..benchmark.clock import Clock
-from ..benchmark.costs import OperationCounter, in_fresh_process, peak_on_cpu, peak_on_gpu
 from ..checkpoint import Checkpointer
 from ..engine import Trainer, setup_cfg
+from .measuring import OperationCounter, in_fresh_process, peak_on_cpu, peak_on_gpu
 
 _IMAGES = 20  # of the test dataset, one at a time
 
@@ -45,8 +44,11 @@ def _measure(config_file: str, overrides: tuple[str, ...], weights: str) -> dict
             model(x)
 
     peak = (peak_on_cpu if on_cpu else peak_on_gpu)(run)  # the first pass, while memory is fresh
-    clock = Clock(cfg.MODEL.DEVICE)
-    seconds = torch.tensor([clock.time(partial(model, x)) for x in inputs])
+    threads = torch.get_num_threads()
+    timers = [
+        Timer("model(x)", globals={"model": model, "x": x}, num_threads=threads) for x in inputs
+    ]
+    seconds = torch.tensor([timer.timeit(1).mean for timer in timers])
     with OperationCounter() as operations:
         run()
     return {

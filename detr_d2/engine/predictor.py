@@ -6,6 +6,7 @@ from detectron2.config import CfgNode
 from detectron2.data import transforms as T
 from detectron2.modeling import build_model
 
+from ..acceleration import accelerate
 from ..checkpoint import Checkpointer
 from ..data.augmentation import build_augmentations
 from ..data.images import tensor_of
@@ -23,7 +24,7 @@ class Predictor:
 
     def __init__(self, cfg: CfgNode):
         check_device(cfg)
-        self.model = build_model(cfg).eval()
+        self.model = accelerate(build_model(cfg).eval())
         Checkpointer.from_config(cfg, self.model).load(cfg.MODEL.WEIGHTS)
         self.augmentations = T.AugmentationList(build_augmentations(cfg, is_train=False))
         self.input_format = cfg.INPUT.FORMAT

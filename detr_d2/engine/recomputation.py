@@ -43,8 +43,7 @@ def _parts(model: nn.Module) -> Iterator[nn.Module]:
             yield module
 
 
-def _recomputed(forward, *arguments, **overwrite):
-    """`overwrite`, of the backbone's blocks, may not be: what comes in is needed once more."""
+def _recomputed(forward, *arguments):
     if not torch.is_grad_enabled():
-        return forward(*arguments, **overwrite)
+        return forward(*arguments)
     return checkpoint(forward, *arguments, use_reentrant=False)

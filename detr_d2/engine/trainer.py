@@ -16,6 +16,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import has_event_storage
 from detectron2.utils.logger import setup_logger
 
+from ..acceleration import accelerate
 from ..checkpoint import Checkpointer
 from ..data import InferenceDatasetMapper
 from ..data.broken_images import BrokenImages
@@ -86,7 +87,7 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_model(cls, cfg):
         check_device(cfg)
-        return super().build_model(cfg)
+        return accelerate(super().build_model(cfg))
 
     @classmethod
     def build_optimizer(cls, cfg, model):

@@ -49,27 +49,27 @@ def merging_steps(
     if not len(classes):
         return []
     found = contest(masks, scores, rule)
-    first, *others = removal_rounds(found, unite_stuff(classes, is_thing, found.left), rule)
+    first, *others = removal_rounds(found, unite_stuff(classes, is_thing, found.remaining), rule)
     winners = masks.spread(found.winners)
     title = "argmax of score x probability" if rule.by_scores else "argmax"
     steps = [MergingStep(title, winners, winners, [], _count(winners), 0)]
     winners, segments = _maps(masks, first)
     if found.shares is not None:
-        title, removed = "queries with a small share dropped", _numbers(~found.left)
+        title, removed = "queries with a small share dropped", _numbers(~found.remaining)
         steps.append(_next(steps[-1], title, winners, winners, removed, found.shares.tolist()))
     steps.append(_next(steps[-1], "stuff united", winners, segments, []))
-    left = first.left
+    remaining = first.remaining
     for round_ in others:
-        removed = _numbers(left & ~round_.left)
+        removed = _numbers(remaining & ~round_.remaining)
         steps.append(_next(steps[-1], "small segments removed", *_maps(masks, round_), removed))
-        left = round_.left
+        remaining = round_.remaining
     return steps
 
 
 def _maps(masks: UpsampledMasks, round_: Round) -> tuple[Tensor, Tensor]:
     """(H', W') winners and segments, -1 where none is left."""
     winners, segments = map(masks.spread, (round_.winners, round_.segments))
-    if not round_.left.any():
+    if not round_.remaining.any():
         winners = segments = torch.full_like(winners, -1)
     return winners, segments
 

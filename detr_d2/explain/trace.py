@@ -1,6 +1,6 @@
 """All tensors of a forward pass, recorded from outside: the model's code knows nothing of it.
 
-Modules are watched by hooks, and public methods, such as `preprocess`, `encode` and
+Modules are watched by hooks, and public methods, such as `preprocess`, `predict` and
 `masks_in_chunks` of the meta-archs, by wrappers that are taken off again. Both only read, so the
 results are the same to the bit.
 """
@@ -80,16 +80,16 @@ def _watch(model: DETR, passes: list[Pass], watched: ExitStack) -> None:
     proposes = isinstance(model.transformer, ProposalTransformer)
     learned = "stuff_queries" if proposes else "queries"
 
-    def encoded(arguments, encoded):
-        batch = len(encoded.memory)
+    def predictions(arguments, predictions):
+        batch = len(predictions.memory)
         passes[-1].tensors.update(
-            {name: copied(value) for name, value in encoded.features.items()},
-            projected=copied(encoded.projected),
-            memory=copied(encoded.memory),
+            {name: copied(value) for name, value in predictions.features.items()},
+            projected=copied(predictions.projected),
+            memory=copied(predictions.memory),
             **{learned: copied(model.query_embed.weight).expand(batch, -1, -1)},
-            hs=copied(encoded.hs[-1]),
-            logits=copied(encoded.logits[-1]),
-            boxes=copied(encoded.boxes[-1]),
+            hs=copied(predictions.hs[-1]),
+            logits=copied(predictions.logits[-1]),
+            boxes=copied(predictions.boxes[-1]),
         )
 
     def masked(arguments, mask_logits):
@@ -108,7 +108,7 @@ def _watch(model: DETR, passes: list[Pass], watched: ExitStack) -> None:
 
     methods: list[tuple[nn.Module, str, Callable]] = [
         (model, "preprocess", preprocessed),
-        (model, "encode", encoded),
+        (model, "predict", predictions),
         *part_methods(model, passes),
     ]
     hooks: list[tuple[nn.Module, Callable]] = [

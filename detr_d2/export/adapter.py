@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..modeling.boxes import pixels_xyxy
 from ..modeling.meta_arch import DETR, PanopticDETR
-from ..modeling.meta_arch.detr import Encoded
+from ..modeling.meta_arch.detr import Predictions
 from ..modeling.postprocessing import classify, is_confident
 from .geometry import Geometry, Resize
 from .masks import at_least_one, masks_of
@@ -76,25 +76,25 @@ class TracingAdapter(nn.Module):
             image = resize(image, *geometry.taps)
         image = (image.to(model.pixel_mean) - model.pixel_mean) / model.pixel_std
         sizes = geometry.network_sides.expand(image.shape[0], 2)
-        encoded = model.encode_batch(image, sizes, None, all_layers=False)
-        found = self._detections(encoded, geometry)
+        predictions = model.predict_batch(image, sizes, None, all_layers=False)
+        found = self._detections(predictions, geometry)
         if isinstance(model, PanopticDETR):
-            found += self._panoptic(encoded, geometry)
+            found += self._panoptic(predictions, geometry)
         return found
 
-    def _detections(self, encoded: Encoded, geometry: Geometry) -> tuple[Tensor, ...]:
-        scores, classes = classify(encoded.logits[-1])
+    def _detections(self, predictions: Predictions, geometry: Geometry) -> tuple[Tensor, ...]:
+        scores, classes = classify(predictions.logits[-1])
         sides = geometry.output_sides
-        boxes = pixels_xyxy(encoded.boxes[-1], sides)
+        boxes = pixels_xyxy(predictions.boxes[-1], sides)
         boxes = boxes.clamp(min=0).minimum(torch.cat((sides, sides)))
         instance = torch.ones_like(scores, dtype=torch.bool)
         if isinstance(self.model, PanopticDETR):
             instance = self.model.is_thing[classes] & (scores > self.model.instance_score_threshold)
         return boxes, scores, classes, instance
 
-    def _panoptic(self, encoded: Encoded, geometry: Geometry) -> tuple[Tensor, ...]:
+    def _panoptic(self, predictions: Predictions, geometry: Geometry) -> tuple[Tensor, ...]:
         """One image after the other, since each has its own number of kept queries."""
-        model, logits = self.model, encoded.logits[-1]
+        model, logits = self.model, predictions.logits[-1]
         scores, classes = classify(logits)
         kept = is_confident(logits, model.panoptic_score_threshold)
         images = []
@@ -102,7 +102,7 @@ class TracingAdapter(nn.Module):
             rows = self._rows(kept[b], scores[b])
             images.append(
                 merge(
-                    masks_of(model, encoded.of_images(slice(b, b + 1)), rows),
+                    masks_of(model, predictions.of_images(slice(b, b + 1)), rows),
                     classes[b, rows],
                     scores[b, rows],
                     kept[b, rows],

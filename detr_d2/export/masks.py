@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..modeling.mask_head import MaskHeadSmallConv, MaskQueries
-from ..modeling.meta_arch.detr import Encoded
+from ..modeling.meta_arch.detr import Predictions
 from ..modeling.precision import at_least_float32
 from ..modeling.refined_mask_head import NOT_HERE, RefinedMaskHead
 from ..modeling.semantic import log_odds
@@ -25,28 +25,28 @@ def at_least_one(chosen: Tensor) -> Tensor:
     return (chosen | (first & ~chosen.any())).nonzero()[:, 0]
 
 
-def masks_of(model, encoded: Encoded, rows: Tensor) -> Tensor:
+def masks_of(model, predictions: Predictions, rows: Tensor) -> Tensor:
     """As `PanopticDETR.masks`.
 
     Args:
-        encoded: of one image.
+        predictions: of one image.
         rows: (K,) int64, K >= 1, the queries.
 
     Returns:
         (K, h, w), mask logits.
     """
-    embeddings = encoded.hs[-1, 0].index_select(0, rows)
-    maps = model.bbox_attention([embeddings], encoded.memory, None)
+    embeddings = predictions.hs[-1, 0].index_select(0, rows)
+    maps = model.bbox_attention([embeddings], predictions.memory, None)
     queries = MaskQueries(
         torch.zeros_like(rows),
         embeddings,
-        encoded.boxes[-1, 0].index_select(0, rows),
-        encoded.logits[-1, 0].index_select(0, rows),
-        encoded.decoded,
-        encoded.context.sizes,
-        encoded.padded_size,
+        predictions.boxes[-1, 0].index_select(0, rows),
+        predictions.logits[-1, 0].index_select(0, rows),
+        predictions.decoded,
+        predictions.context.sizes,
+        predictions.padded_size,
     )
-    arguments = encoded.projected, maps, [len(rows)], encoded.features, queries
+    arguments = predictions.projected, maps, [len(rows)], predictions.features, queries
     head = model.mask_head
     refined = type(head).forward is RefinedMaskHead.forward
     masks = _refined(head, *arguments) if refined else head(*arguments)

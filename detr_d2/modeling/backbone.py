@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from detectron2.layers import Conv2d, ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone, ResNet
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
+from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .resnet_blocks import BasicBlock, BottleneckBlock, Stage, Stem
 
 # Of a backbone, as the paper names them: H/4 to H/32.
 LEVELS = ("res2", "res3", "res4", "res5")
@@ -30,13 +30,11 @@ _BLOCKS_PER_STAGE = {
 def build_detr_resnet_backbone(cfg, input_shape: ShapeSpec) -> ResNet:
     """Build the torchvision ResNet that DETR uses, out of Detectron2's blocks.
 
-    It differs from Detectron2's `build_resnet_backbone` in three points:
+    It differs from Detectron2's `build_resnet_backbone` in two points:
 
     - `MODEL.RESNETS.RES5_DILATION: 2` (DC5) gives dilations 1, 2, 2 in Res5, as torchvision's
       `replace_stride_with_dilation`, where Detectron2 has 2, 2, 2. It works for all depths.
     - R18 and R34 may be narrow: `MODEL.RESNETS.RES2_OUT_CHANNELS` is free.
-    - Where nothing is trained, norms are folded into the convolutions before them, and sums and
-      ReLUs into those of a CPU (`resnet_blocks.py`).
     """
     resnets = cfg.MODEL.RESNETS
     if resnets.DEPTH not in _BLOCKS_PER_STAGE:
@@ -48,7 +46,7 @@ def build_detr_resnet_backbone(cfg, input_shape: ShapeSpec) -> ResNet:
             f"MODEL.RESNETS.RES5_DILATION is {resnets.RES5_DILATION}; set 1, or 2 for DC5."
         )
     in_channels = resnets.STEM_OUT_CHANNELS
-    stem = Stem(input_shape.channels, in_channels, norm=resnets.NORM)
+    stem = BasicStem(input_shape.channels, in_channels, norm=resnets.NORM)
 
     stages = []
     for index, num_blocks in enumerate(_BLOCKS_PER_STAGE[resnets.DEPTH]):
@@ -68,12 +66,9 @@ def build_detr_resnet_backbone(cfg, input_shape: ShapeSpec) -> ResNet:
                 _dilate(block)
         stages.append(blocks)
         in_channels = out_channels
-    backbone = ResNet(
+    return ResNet(
         stem, stages, out_features=resnets.OUT_FEATURES, freeze_at=cfg.MODEL.BACKBONE.FREEZE_AT
     )
-    for stage in backbone.stages:  # which ResNet has put together
-        stage.__class__ = Stage
-    return backbone
 
 
 @BACKBONE_REGISTRY.register()

@@ -94,23 +94,23 @@ class Competition:
         """
         self.masks, self.decides = masks, decides
 
-    def winners(self, left: Tensor, before: Tensor | None = None) -> Tensor:
+    def winners(self, remaining: Tensor, before: Tensor | None = None) -> Tensor:
         """The query that has each pixel: masks are interpolated where a cell is disputed alone,
         along the borders of segments.
 
         Args:
-            left: (K,) bool, the queries that take part.
+            remaining: (K,) bool, the queries that take part.
             before: (h', w') int32, the winners when more took part. Those that are left keep their
                 pixels; where all or none are left, all stays as it is.
 
         Returns:
             (h', w') int32.
         """
-        if before is not None and (left.all() or not left.any()):
+        if before is not None and (remaining.all() or not remaining.any()):
             return before
-        queries = left.nonzero()[:, 0].int()
+        queries = remaining.nonzero()[:, 0].int()
         decides = self.decides.among(queries)
-        kept = None if before is None else look_up(left, before)
+        kept = None if before is None else look_up(remaining, before)
         # To look at all cells does not pay for the pixels of a few.
         if before is None or kept is None or (~kept).sum() > self.masks.logits[0].numel():
             winners = self.masks.of_cells(self._undisputed(decides, queries))

@@ -55,7 +55,11 @@ def focal_loss(logits: Tensor, masks: Tensor, alpha: float, gamma: float) -> Ten
 
 
 class SetCriterion(nn.Module):
-    """Matches predictions with ground truth and gives the weighted losses, ready to be summed."""
+    """The weighted losses of pairs of queries and segments, ready to be summed.
+
+    The pairs are given; the model has them of `matcher`, which is here since it goes by the same
+    classes and boxes.
+    """
 
     weight_of_class: Tensor
 

@@ -199,8 +199,8 @@ class MaskHeadSmallConv(nn.Module):
         of_image = F.conv2d(projected, image_weight, self.lay1.bias, padding=1)
         maps = maps.contiguous(memory_format=torch.channels_last)  # as the features are
         x = F.conv2d(maps, maps_weight, padding=1).add_(_repeat(of_image, counts))
-        x = _normalised(self.gn1, x).relu_()
-        x = _normalised(self.gn2, self.lay2(x)).relu_()
+        x = self.gn1(x).relu_()
+        x = self.gn2(self.lay2(x)).relu_()
         for res, adapter, conv, norm in (
             ("res4", self.adapter1, self.lay3, self.gn3),
             ("res3", self.adapter2, self.lay4, self.gn4),
@@ -208,7 +208,7 @@ class MaskHeadSmallConv(nn.Module):
         ):
             of_image = conv(adapter(features[res]))
             x = conv_of_upsampled(x, conv.weight, of_image.shape[-2:])
-            x = _normalised(norm, x.add_(_repeat(of_image, counts))).relu_()
+            x = norm(x.add_(_repeat(of_image, counts))).relu_()
         return self.out_lay(x)[:, 0]
 
     def losses(
@@ -235,17 +235,6 @@ def _repeat(per_image: Tensor, counts: list[int]) -> Tensor:
     rows = torch.arange(len(counts), device=per_image.device)
     rows = rows.repeat_interleave(torch.tensor(counts, device=rows.device), output_size=sum(counts))
     return per_image[rows]
-
-
-def _normalised(norm: nn.GroupNorm, x: Tensor) -> Tensor:
-    """`norm(x)`, channels last as x is.
-
-    With few channels a group, PyTorch's kernel for channels last takes up to twenty times as long
-    on a CPU as the one for whole maps and two copies together (docs/speed.md).
-    """
-    if x.device.type != "cpu" or x.shape[1] >= 8 * norm.num_groups:
-        return norm(x)
-    return norm(x.contiguous()).contiguous(memory_format=torch.channels_last)
 
 
 def conv_of_upsampled(x: Tensor, weight: Tensor, size: tuple[int, int]) -> Tensor:

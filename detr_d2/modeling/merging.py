@@ -88,13 +88,13 @@ class Contest(NamedTuple):
         competition: of the K queries.
         winners: (h', w') int32, the query that has each pixel while all take part.
         shares: (K,) float64, see `shares_won`; None where they do not count.
-        left: (K,) bool, the queries that are not dropped for their share.
+        remaining: (K,) bool, the queries that are not dropped for their share.
     """
 
     competition: Competition
     winners: Tensor
     shares: Tensor | None
-    left: Tensor
+    remaining: Tensor
 
 
 def contest(masks: UpsampledMasks, scores: Tensor, rule: MergingRule) -> Contest:
@@ -105,10 +105,10 @@ def contest(masks: UpsampledMasks, scores: Tensor, rule: MergingRule) -> Contest
     """
     decides = HighestScore(scores) if rule.by_scores else HighestLogit()
     competition = Competition(masks, decides)
-    left = torch.ones_like(scores, dtype=torch.bool)
-    winners = competition.winners(left)
+    remaining = torch.ones_like(scores, dtype=torch.bool)
+    winners = competition.winners(remaining)
     if not rule.by_scores:
-        return Contest(competition, winners, None, left)
+        return Contest(competition, winners, None, remaining)
     shares = shares_won(masks, winners)
     return Contest(competition, winners, shares, shares >= rule.least_share)  # NaN is not
 
@@ -117,13 +117,13 @@ class Round(NamedTuple):
     """What one round of merging leaves.
 
     Attributes:
-        left: (K,) bool, the queries that have not been removed.
+        remaining: (K,) bool, the queries that have not been removed.
         winners: (h', w') int32, the one of them that has each pixel; anything where none is left.
         segments: (h', w') int32, its segment.
         areas: (K,) int64, pixels of the result of each segment, at the place of its first query.
     """
 
-    left: Tensor
+    remaining: Tensor
     winners: Tensor
     segments: Tensor
     areas: Tensor
@@ -136,35 +136,35 @@ def removal_rounds(found: Contest, segment_of_query: Tensor, rule: MergingRule) 
     Args:
         segment_of_query: (K,) int32, see `unite_stuff`.
     """
-    competition, winners, _, left = found
-    winners = competition.winners(left, winners)
+    competition, winners, _, remaining = found
+    winners = competition.winners(remaining, winners)
     while True:
         segments = look_up(segment_of_query, winners)
-        areas = competition.masks.areas(segments) * left.any()
-        yield Round(left, winners, segments, areas)
+        areas = competition.masks.areas(segments) * remaining.any()
+        yield Round(remaining, winners, segments, areas)
         # The official code gives all pixels of a stuff class to its first query, then takes the
         # others, which are left with none, for small.
         area_of_query = areas if rule.official_stuff_rule else look_up(areas, segment_of_query)
-        small = left & (area_of_query <= rule.small_segment_area)
+        small = remaining & (area_of_query <= rule.small_segment_area)
         if not small.any():
             return
-        left = left & ~small
-        winners = competition.winners(left, winners)
+        remaining = remaining & ~small
+        winners = competition.winners(remaining, winners)
 
 
-def unite_stuff(classes: Tensor, is_thing: Tensor, left: Tensor) -> Tensor:
+def unite_stuff(classes: Tensor, is_thing: Tensor, remaining: Tensor) -> Tensor:
     """For each query its segment: of stuff the first query of the class, of a thing itself.
 
     Args:
         classes: (K,) int64.
         is_thing: (C,) bool.
-        left: (K,) bool, the queries that have not been dropped; the others stand alone.
+        remaining: (K,) bool, the queries that have not been dropped; the others stand alone.
 
     Returns:
         (K,) int32.
     """
     first_of_class: dict[int, int] = {}
-    alone = (is_thing[classes] | ~left).tolist()
+    alone = (is_thing[classes] | ~remaining).tolist()
     segments = [
         query if alone[query] else first_of_class.setdefault(label, query)
         for query, label in enumerate(classes.tolist())

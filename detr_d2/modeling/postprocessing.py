@@ -88,9 +88,9 @@ def panoptic_from_masks(
     if not len(classes):
         return torch.zeros(masks.output_size, dtype=torch.int32, device=classes.device), []
     found = contest(masks, scores, rule)
-    segment_of_query = unite_stuff(classes, is_thing, found.left)
+    segment_of_query = unite_stuff(classes, is_thing, found.remaining)
     (last,) = deque(removal_rounds(found, segment_of_query, rule), maxlen=1)
-    scores = scores.masked_fill(~last.left, 0.0)  # a removed query has no say
+    scores = scores.masked_fill(~last.remaining, 0.0)  # a removed query has no say
     ids, segments_info = _number_segments(last, segment_of_query, classes, scores, is_thing)
     return masks.spread(ids), segments_info
 

@@ -18,7 +18,6 @@ from torchvision.ops import box_convert
 from ..classes import things_and_stuff
 from .dense_head import Cells, DenseHead, propose
 from .dense_targets import Assignment, assign, dense_losses
-from .linear import Linear
 from .matcher import Matches
 from .pyramid import NAMES, Levels
 from .query_boxes import SMALLEST, corrected, jittered, sine_of_boxes
@@ -158,7 +157,7 @@ class ProposalTransformer(RegionTransformer):
         self.dense_head = DenseHead(channels=pyramid_channels, num_things=len(thing_classes))
         self.num_channels = d
         self.content = nn.Sequential(nn.Linear(pyramid_channels, d), nn.LayerNorm(d))
-        self.box_position = nn.Sequential(Linear(d, d), nn.ReLU(), Linear(d, d))
+        self.box_position = nn.Sequential(nn.Linear(d, d), nn.ReLU(), nn.Linear(d, d))
         # Which class each kind of query may not say.
         never = torch.full((self.num_learned + 1, num_classes + 1), _NEVER)
         never[:, -1] = 0

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .backbone import require_levels
 from .boxes import enlarged, pixels_xyxy
-from .linear import Linear
 from .precision import at_least_float32
 from .pyramid import FINEST, NAMES, FeaturePyramid, Levels
 from .registries import TRANSFORMER_REGISTRY
@@ -212,9 +211,9 @@ class RegionFeatures(nn.Module):
     def __init__(self, resolution: int, channels: int, d_model: int):
         super().__init__()
         self.resolution = resolution
-        self.flat = Linear(resolution**2 * channels, d_model)
+        self.flat = nn.Linear(resolution**2 * channels, d_model)
         self.norm = nn.LayerNorm(d_model)
-        self.out = Linear(d_model, d_model)
+        self.out = nn.Linear(d_model, d_model)
 
     def forward(self, levels: Levels, boxes: Tensor, sizes: Tensor) -> Tensor:
         """

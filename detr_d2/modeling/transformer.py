@@ -10,7 +10,6 @@ import torch
 from detectron2.config import configurable
 from torch import Tensor, nn
 
-from .linear import Linear
 from .matcher import Matches, Targets
 from .registries import TRANSFORMER_REGISTRY
 
@@ -242,8 +241,8 @@ class _Layer(nn.Module):
     def __init__(self, d_model, num_heads, dim_feedforward, dropout, pre_norm):
         super().__init__()
         self.self_attn = nn.MultiheadAttention(d_model, num_heads, dropout, batch_first=True)
-        self.linear1 = Linear(d_model, dim_feedforward)
-        self.linear2 = Linear(dim_feedforward, d_model)
+        self.linear1 = nn.Linear(d_model, dim_feedforward)
+        self.linear2 = nn.Linear(dim_feedforward, d_model)
         self.norm1 = nn.LayerNorm(d_model)
         self.norm2 = nn.LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)

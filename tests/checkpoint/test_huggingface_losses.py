@@ -41,12 +41,12 @@ def draw_targets(num_classes: int) -> list[Targets]:
 
 
 def our_losses(model, images, targets, with_masks):
-    encoded = model.encode(images, all_layers=True)
-    logits, boxes = encoded.logits, encoded.boxes
+    predictions = model.predict(images, all_layers=True)
+    logits, boxes = predictions.logits, predictions.boxes
     matches = model.criterion.matcher(logits, boxes, targets)
     losses = model.criterion.set_losses(logits, boxes, targets, matches)
     if with_masks:
-        masks = model.masks(encoded, matches.queries[-1].split(matches.counts))
+        masks = model.masks(predictions, matches.queries[-1].split(matches.counts))
         size = images.tensor.shape[-2:]
         losses |= model.criterion.mask_losses(masks, targets, matches, size)
     return losses

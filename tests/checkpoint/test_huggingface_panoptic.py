@@ -24,7 +24,7 @@ LABELS = [0, 0, 17, 90, 90, 119, 133]  # things, stuff, and no-object
 @torch.no_grad()
 def be_sure(ours, theirs, images):
     """A class head that says of each query one of `LABELS` for these images, beyond doubt."""
-    hs = ours.encode(images, all_layers=False).hs[-1, 0]
+    hs = ours.predict(images, all_layers=False).hs[-1, 0]
     wanted = torch.zeros(134, QUERIES, dtype=hs.dtype)
     wanted[torch.tensor(LABELS)[torch.randint(len(LABELS), (QUERIES,))], range(QUERIES)] = 100
     weight = wanted @ torch.linalg.pinv(hs.T - hs.mean(0)[:, None])

@@ -89,14 +89,14 @@ def compare(ours, theirs, images):
         theirs.bbox_attention.register_forward_hook(lambda *args: maps.append(args[-1]))
     with torch.no_grad():
         expected = theirs(pixel_values=images.tensor, pixel_mask=pixel_mask(images))
-        encoded = ours.encode(images, all_layers=False)
-        logits, boxes = encoded.logits[-1], encoded.boxes[-1]
+        predictions = ours.predict(images, all_layers=False)
+        logits, boxes = predictions.logits[-1], predictions.boxes[-1]
         if maps:
             queries = [torch.arange(logits.shape[1])] * len(images)
-            embeddings = [encoded.hs[-1][b] for b in range(len(images))]
-            our_maps = ours.bbox_attention(embeddings, encoded.memory, encoded.padding_mask)
+            embeddings = [predictions.hs[-1][b] for b in range(len(images))]
+            our_maps = ours.bbox_attention(embeddings, predictions.memory, predictions.padding_mask)
             assert_same(our_maps, maps[0].flatten(0, 1))
-            assert_same(ours.masks(encoded, queries), expected.pred_masks.flatten(0, 1))
+            assert_same(ours.masks(predictions, queries), expected.pred_masks.flatten(0, 1))
     assert_same(logits, expected.logits)
     assert_same(boxes, expected.pred_boxes)
 
@@ -138,8 +138,8 @@ def test_boxes_from_raw_rows(tmp_path):
     images = image_list(SIZES["padded"], torch.float64)
     with torch.no_grad():
         expected = theirs.double()(pixel_values=images.tensor, pixel_mask=pixel_mask(images))
-        encoded = ours.encode(images, all_layers=False)
-        logits, boxes = encoded.logits[-1], encoded.boxes[-1]
+        predictions = ours.predict(images, all_layers=False)
+        logits, boxes = predictions.logits[-1], predictions.boxes[-1]
     assert_same(logits, expected.logits[..., rows])
     assert_same(boxes, expected.pred_boxes)
 

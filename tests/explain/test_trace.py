@@ -106,18 +106,18 @@ def test_each_image_of_a_batch_has_its_own_tensors(model, inputs, masks_per_chun
 def test_tensors_are_those_of_the_models_public_methods(model, inputs):
     images = model.preprocess(inputs[:1])
     with torch.no_grad():
-        encoded = model.encode(images, all_layers=False)
-        logits, boxes = encoded.logits[-1], encoded.boxes[-1]
+        predictions = model.predict(images, all_layers=False)
+        logits, boxes = predictions.logits[-1], predictions.boxes[-1]
     (traced,) = trace(model, inputs[:1])
-    for name, value in encoded.features.items():
+    for name, value in predictions.features.items():
         assert torch.equal(traced[name], value[0])
     assert torch.equal(traced["image"], images.tensor[0])
-    assert torch.equal(traced["projected"], encoded.projected[0])
-    assert torch.equal(traced["memory"], encoded.memory[0])
-    assert torch.equal(traced["encoder.0"], encoded.memory[0])  # post-norm, one layer
-    assert torch.equal(traced["hs"], encoded.hs[-1, 0])
+    assert torch.equal(traced["projected"], predictions.projected[0])
+    assert torch.equal(traced["memory"], predictions.memory[0])
+    assert torch.equal(traced["encoder.0"], predictions.memory[0])  # post-norm, one layer
+    assert torch.equal(traced["hs"], predictions.hs[-1, 0])
     norm = model.transformer.decoder.norm
-    torch.testing.assert_close(norm(traced["decoder.1"]), encoded.hs[-1, 0], rtol=0, atol=1e-6)
+    torch.testing.assert_close(norm(traced["decoder.1"]), predictions.hs[-1, 0], rtol=0, atol=1e-6)
     assert torch.equal(traced["logits"], logits[0])
     assert torch.equal(traced["boxes"], boxes[0])
     positions = model.position_encoding(torch.zeros(1, 2, 2, dtype=torch.bool), torch.float32)

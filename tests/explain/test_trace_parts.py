@@ -25,12 +25,12 @@ def model(build_model, randomise):
 
 
 @pytest.fixture
-def encoded(model, draw_input):
+def predictions(model, draw_input):
     """The input, its trace, and what the model says by itself."""
     image = draw_input(64, 90)
     (traced,) = trace(model, [image])
     with torch.no_grad():
-        return traced, model.encode(model.preprocess([image]), all_layers=True)
+        return traced, model.predict(model.preprocess([image]), all_layers=True)
 
 
 def test_an_official_model_has_none_of_it(build_model, draw_input):
@@ -40,9 +40,9 @@ def test_an_official_model_has_none_of_it(build_model, draw_input):
     assert not any(name.endswith("references") for name in traced)
 
 
-def test_levels_cells_and_proposals_are_those_of_the_model(model, encoded):
-    traced, encoded = encoded
-    decoded = encoded.decoded
+def test_levels_cells_and_proposals_are_those_of_the_model(model, predictions):
+    traced, predictions = predictions
+    decoded = predictions.decoded
     for name, level in zip(("res4", "res3", "res2"), decoded.levels.maps):
         assert torch.equal(traced[f"pyramid.{name}"], level[0])
     for name in ("features", "logits", "boxes"):
@@ -56,9 +56,9 @@ def test_levels_cells_and_proposals_are_those_of_the_model(model, encoded):
     torch.testing.assert_close(traced["content"][4:], wanted)
 
 
-def test_layers_look_where_the_layer_before_found_the_box(model, encoded):
-    traced, encoded = encoded
-    references = encoded.decoded.references
+def test_layers_look_where_the_layer_before_found_the_box(model, predictions):
+    traced, predictions = predictions
+    references = predictions.decoded.references
     for layer, boxes in enumerate(references):
         assert torch.equal(traced[f"decoder.{layer}.references"], boxes[0, 4:])
     found = corrected(model.bbox_embed(traced["hs"][4:]), traced["decoder.1.references"])
@@ -102,8 +102,8 @@ def test_masks_are_the_sum_of_their_parts(model, draw_input, masks_per_chunk):
         torch.testing.assert_close(logits[stuff], full[stuff], rtol=1e-4, atol=1e-4)
 
 
-def test_masks_start_from_the_log_odds_of_the_class(model, encoded):
-    traced, _ = encoded
+def test_masks_start_from_the_log_odds_of_the_class(model, predictions):
+    traced, _ = predictions
     p = traced["semantic"].softmax(0)
     odds = (p + 1e-4).log() - (1 - p + 1e-4).log()
     for row, query in enumerate(traced["mask_queries"].tolist()):

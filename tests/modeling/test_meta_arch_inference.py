@@ -158,8 +158,8 @@ def test_images_of_one_size_share_a_batch_in_their_order(panoptic, draw_input):
         assert_same(alone, result, rtol=1e-6)
 
 
-def encode(model, images):
-    return model.encode(model.preprocess(images), all_layers=False)
+def predict(model, images):
+    return model.predict(model.preprocess(images), all_layers=False)
 
 
 @pytest.mark.parametrize("dtype, rtol", [(torch.float32, 1e-5), (torch.float64, 1e-12)])
@@ -167,11 +167,11 @@ def encode(model, images):
 def test_masks_of_kept_queries_are_rows_of_all_masks(panoptic, draw_input, dtype, rtol):
     model = panoptic.to(dtype)
     # In one padded batch, as in training.
-    encoded = encode(model, [draw_input(*size) for size in SIZES])
-    everything = model.masks(encoded, [torch.arange(8)] * 3).view(3, 8, 24, 20)
+    predictions = predict(model, [draw_input(*size) for size in SIZES])
+    everything = model.masks(predictions, [torch.arange(8)] * 3).view(3, 8, 24, 20)
     kept = [torch.tensor(rows, dtype=torch.int64) for rows in ([3, 0], [], [7])]
     wanted = torch.cat([masks[rows] for masks, rows in zip(everything, kept)])
-    masks = model.masks(encoded, kept)
+    masks = model.masks(predictions, kept)
     assert masks.dtype == dtype
     torch.testing.assert_close(masks, wanted, rtol=rtol, atol=rtol * wanted.abs().max().item())
 

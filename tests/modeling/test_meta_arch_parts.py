@@ -26,7 +26,7 @@ def test_padding_is_zero_after_normalisation(build_model, draw_input):
 def test_encoding_is_backbone_projection_and_transformer(build_model, draw_input):
     model = build_model("DETR").eval()
     images = model.preprocess([draw_input(*size) for size in ((64, 48), (41, 70), (96, 80))])
-    encoded = model.encode(images, all_layers=True)
+    predictions = model.predict(images, all_layers=True)
     # 96 x 80 pixels are 3 x 3 cells. Nearest takes pixels 0, 32, 64 of the first axis, and
     # 0, 26, 53 of the second.
     mask = torch.zeros(3, 3, 3, dtype=torch.bool)
@@ -34,19 +34,19 @@ def test_encoding_is_backbone_projection_and_transformer(build_model, draw_input
     projected = model.input_proj(model.backbone(images.tensor)["res5"])
     positions = model.position_encoding(mask, torch.float32)
     decoded = model.transformer(projected, mask, model.query_embed.weight, positions)
-    assert torch.equal(encoded.padding_mask, mask)
-    assert torch.equal(encoded.projected, projected)
-    assert torch.equal(encoded.memory, decoded.memory)
-    assert torch.equal(encoded.hs, decoded.hs)
-    logits, boxes = model.predict(decoded)
-    assert torch.equal(encoded.logits, logits) and torch.equal(encoded.boxes, boxes)
+    assert torch.equal(predictions.padding_mask, mask)
+    assert torch.equal(predictions.projected, projected)
+    assert torch.equal(predictions.memory, decoded.memory)
+    assert torch.equal(predictions.hs, decoded.hs)
+    logits, boxes = model.read_heads(decoded)
+    assert torch.equal(predictions.logits, logits) and torch.equal(predictions.boxes, boxes)
 
 
 @torch.no_grad()
 def test_predictions_are_linear_classes_and_a_perceptrons_boxes(build_model):
     model = build_model("DETR").double()
     hs = torch.randn(2, 1, 5, 128).double()
-    logits, boxes = model.predict(Decoded(hs, hs))
+    logits, boxes = model.read_heads(Decoded(hs, hs))
     classes = model.class_embed
     torch.testing.assert_close(logits, hs @ classes.weight.T + classes.bias, rtol=0, atol=1e-12)
     first, second, third = model.bbox_embed.layers
@@ -60,10 +60,10 @@ def test_predictions_are_linear_classes_and_a_perceptrons_boxes(build_model):
 def test_classes_and_boxes_are_predicted_outside_mixed_precision(build_model):
     model = build_model("DETR")
     hs = torch.randn(2, 1, 5, 128)
-    wanted = model.predict(Decoded(hs, hs))
+    wanted = model.read_heads(Decoded(hs, hs))
     with torch.autocast("cpu", torch.bfloat16):
-        found = model.predict(Decoded(hs, hs))
-        from_half = model.predict(Decoded(hs.bfloat16(), hs))
+        found = model.read_heads(Decoded(hs, hs))
+        from_half = model.read_heads(Decoded(hs.bfloat16(), hs))
     assert all(torch.equal(a, b) for a, b in zip(found, wanted))
     assert all(x.dtype == torch.float32 for x in from_half)
 

@@ -82,13 +82,13 @@ def test_losses_are_the_criterions(build_model, batch):
     with EventStorage() as storage:
         losses = model(batch)
 
-    encoded = model.encode(model.preprocess(batch), all_layers=True)
-    logits, boxes = encoded.logits, encoded.boxes
+    predictions = model.predict(model.preprocess(batch), all_layers=True)
+    logits, boxes = predictions.logits, predictions.boxes
     targets = model.targets(batch)
     criterion = model.criterion
     matches = criterion.matcher(logits, boxes, targets)
     assert matches.queries[-1].min() >= 3
-    masks = model.masks(encoded, matches.queries[-1].split(matches.counts))
+    masks = model.masks(predictions, matches.queries[-1].split(matches.counts))
     wanted = {
         **criterion.set_losses(logits, boxes, targets, matches),
         **criterion.mask_losses(masks, targets, matches, (64, 72)),
@@ -204,6 +204,11 @@ def test_frozen_mask_losses_are_those_of_joint_training(build_model, batch):
 
 def test_the_frozen_part_keeps_nothing_for_a_backward_pass(build_model, batch):
     model = build_model("PanopticDETR", *FREEZE).train()
-    encoded = model.encode(model.preprocess(batch), all_layers=False)
-    for tensor in (encoded.hs, encoded.memory, encoded.projected, *encoded.features.values()):
+    predictions = model.predict(model.preprocess(batch), all_layers=False)
+    for tensor in (
+        predictions.hs,
+        predictions.memory,
+        predictions.projected,
+        *predictions.features.values(),
+    ):
         assert not tensor.requires_grad

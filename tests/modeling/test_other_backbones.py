@@ -63,7 +63,7 @@ def test_levels_are_res2_to_res5_whatever_they_are_called(build_model, batch, na
     model = build_model("PanopticDETR", *BACKBONES[name]).eval()
     assert list(model.levels) == ["res2", "res3", "res4", "res5"]
     images = model.preprocess(batch)
-    features = model.encode(images, all_layers=False).features
+    features = model.predict(images, all_layers=False).features
     for level, stride in zip(model.levels, (4, 8, 16, 32)):
         shape = model.level_shapes[level]
         assert shape.stride == stride

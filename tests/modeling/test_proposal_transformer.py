@@ -65,9 +65,9 @@ def batch(draw_input):
     return [draw_input(64, 48, segments=3), draw_input(40, 72, segments=5)]
 
 
-def encode(model, batch, with_targets=False, all_layers=True):
+def predict(model, batch, with_targets=False, all_layers=True):
     targets = model.targets(batch) if with_targets else None
-    return model.encode(model.preprocess(batch), all_layers, targets)
+    return model.predict(model.preprocess(batch), all_layers, targets)
 
 
 def size_of(x):
@@ -160,15 +160,17 @@ def region_of(regions, finest, box, width, height):
     return linear(regions.out, layer_norm(regions.norm, seen).clamp(min=0))[0]
 
 
-def decode_image(model, batch, encoded, image):
+def decode_image(model, batch, predictions, image):
     """Of one image of the batch: (L, N, d), (L, N, 4) references, (N, C + 1) class prior."""
-    transformer, decoded = model.transformer, encoded.decoded
+    transformer, decoded = model.transformer, predictions.decoded
     width, height = size_of(batch[image])
-    mask = encoded.padding_mask
+    mask = predictions.padding_mask
     if mask is None:
-        mask = torch.zeros(len(encoded.memory), *encoded.memory.shape[-2:], dtype=torch.bool)
+        mask = torch.zeros(
+            len(predictions.memory), *predictions.memory.shape[-2:], dtype=torch.bool
+        )
     positions = model.position_encoding(mask, torch.float64)[image].flatten(1).T
-    memory, padding = encoded.memory[image].flatten(1).T, mask[image].flatten()
+    memory, padding = predictions.memory[image].flatten(1).T, mask[image].flatten()
     cells = decoded.cells
     chosen = propose(cells, PROPOSALS, transformer.nms_threshold)[image]
 
@@ -208,20 +210,20 @@ def decode_image(model, batch, encoded, image):
 @torch.no_grad()
 def test_decoder_is_that_of_a_plain_reference(build_lively_model, batch, pre_norm):
     model = build_lively_model("DETR", "MODEL.DETR.PRE_NORM", pre_norm)
-    encoded = encode(model, batch)
-    decoded = encoded.decoded
+    predictions = predict(model, batch)
+    decoded = predictions.decoded
     assert decoded.hs.shape == (2, 2, len(STUFF) + PROPOSALS, D)
     assert decoded.num_queries == len(STUFF) + PROPOSALS
     for image in range(2):
-        hs, references, prior = decode_image(model, batch, encoded, image)
+        hs, references, prior = decode_image(model, batch, predictions, image)
         torch.testing.assert_close(decoded.hs[:, image], hs, rtol=0, atol=1e-9)
         torch.testing.assert_close(decoded.references[:, image], references, rtol=0, atol=1e-9)
         logits = hs @ model.class_embed.weight.T + model.class_embed.bias + prior
-        torch.testing.assert_close(encoded.logits[:, image], logits, rtol=0, atol=1e-9)
+        torch.testing.assert_close(predictions.logits[:, image], logits, rtol=0, atol=1e-9)
         for layer in range(2):
             rows = zip(model.bbox_embed(hs[layer]).tolist(), references[layer].tolist())
             boxes = torch.tensor([corrected_box(*row) for row in rows], dtype=torch.float64)
-            torch.testing.assert_close(encoded.boxes[layer, image], boxes, rtol=0, atol=1e-9)
+            torch.testing.assert_close(predictions.boxes[layer, image], boxes, rtol=0, atol=1e-9)
     # Layers do correct boxes, and images are told apart.
     assert (decoded.references[1] - decoded.references[0]).abs().amax(-1).min() > 1e-4
     assert (decoded.hs[:, 0] - decoded.hs[:, 1]).abs().max() > 0.01
@@ -229,7 +231,7 @@ def test_decoder_is_that_of_a_plain_reference(build_lively_model, batch, pre_nor
 
 @torch.no_grad()
 def test_the_last_layer_alone_is_the_last_of_all_layers(model, batch):
-    everything, last = encode(model, batch), encode(model, batch, all_layers=False)
+    everything, last = predict(model, batch), predict(model, batch, all_layers=False)
     assert len(last.hs) == len(last.decoded.references) == 1
     assert torch.equal(last.hs[0], everything.hs[-1])
     for name in ("logits", "boxes"):  # products of other numbers of rows are rounded otherwise
@@ -239,7 +241,7 @@ def test_the_last_layer_alone_is_the_last_of_all_layers(model, batch):
 
 @torch.no_grad()
 def test_some_images_of_what_is_decoded(model, batch):
-    decoded = encode(model, batch).decoded
+    decoded = predict(model, batch).decoded
     second = decoded.of_images(slice(1, 2))
     assert torch.equal(second.hs, decoded.hs[:, 1:])
     assert torch.equal(second.memory, decoded.memory[1:])
@@ -255,7 +257,7 @@ def test_some_images_of_what_is_decoded(model, batch):
 
 @torch.no_grad()
 def test_queries_say_what_they_are_for_alone(model, batch):
-    probabilities = encode(model, batch).logits.softmax(-1)
+    probabilities = predict(model, batch).logits.softmax(-1)
     for query in range(len(STUFF) + PROPOSALS):
         classes = [STUFF[query]] if query < len(STUFF) else THINGS
         may_say = torch.zeros(9, dtype=torch.bool)
@@ -357,7 +359,7 @@ def test_jittered_boxes_have_an_area_and_are_in_the_image():
 
 def test_a_proposed_box_ends_at_its_image(model, batch):
     """And has an area, also where all of it is beyond the border."""
-    cells = encode(model, batch).decoded.cells
+    cells = predict(model, batch).decoded.cells
     sizes = torch.tensor([size_of(x) for x in batch]).double()
     boxes = [[-50.0, -9.0, 12.0, 500.0], [-20.0, 10.0, -5.0, 10.0], [6.0, 8.0, 12.0, 24.0]]
     with torch.no_grad():
@@ -372,25 +374,25 @@ def test_a_proposed_box_ends_at_its_image(model, batch):
 
 
 def test_without_targets_there_are_none(model, batch):
-    decoded = encode(model, batch).decoded
+    decoded = predict(model, batch).decoded
     assert decoded.further is None
     assert decoded.assignment is None
 
 
 @torch.no_grad()
 def test_queries_are_the_same_with_and_without_further_ones(model, batch):
-    without, encoded = encode(model, batch), encode(model, batch, with_targets=True)
-    assert len(encoded.decoded.further.queries) > FURTHER
-    assert encoded.hs.shape[2] == without.hs.shape[2] + FURTHER
+    without, predictions = predict(model, batch), predict(model, batch, with_targets=True)
+    assert len(predictions.decoded.further.queries) > FURTHER
+    assert predictions.hs.shape[2] == without.hs.shape[2] + FURTHER
     for name in ("hs", "logits", "boxes"):
-        own = encoded.decoded.own(getattr(encoded, name))
+        own = predictions.decoded.own(getattr(predictions, name))
         torch.testing.assert_close(own, getattr(without, name), rtol=0, atol=1e-10)
 
 
 @torch.no_grad()
 def test_a_further_query_is_seen_by_itself_alone(model, batch, monkeypatch):
     torch.manual_seed(1)
-    before = encode(model, batch, with_targets=True)
+    before = predict(model, batch, with_targets=True)
     further_queries = model.transformer.further_queries
 
     def another(*arguments):
@@ -401,7 +403,7 @@ def test_a_further_query_is_seen_by_itself_alone(model, batch, monkeypatch):
 
     monkeypatch.setattr(model.transformer, "further_queries", another)
     torch.manual_seed(1)
-    after = encode(model, batch, with_targets=True)
+    after = predict(model, batch, with_targets=True)
     change = (after.hs - before.hs).abs().amax(-1)
     changed = before.decoded.num_queries + 2
     assert (change[:, 0, changed] > 0.01).all()
@@ -412,7 +414,7 @@ def test_a_further_query_is_seen_by_itself_alone(model, batch, monkeypatch):
 @torch.no_grad()
 def test_further_queries_do_not_see_the_others(model, batch, monkeypatch):
     torch.manual_seed(1)
-    before = encode(model, batch, with_targets=True)
+    before = predict(model, batch, with_targets=True)
     stuff_queries = model.transformer.stuff_queries
 
     def others(cells):
@@ -422,7 +424,7 @@ def test_further_queries_do_not_see_the_others(model, batch, monkeypatch):
 
     monkeypatch.setattr(model.transformer, "stuff_queries", others)
     torch.manual_seed(1)
-    after = encode(model, batch, with_targets=True)
+    after = predict(model, batch, with_targets=True)
     # The same cells and boxes were drawn for them.
     further, other = before.decoded.further, after.decoded.further
     assert torch.equal(further.targets, other.targets)
@@ -438,8 +440,8 @@ def test_further_queries_begin_as_cells_of_their_thing(model, batch):
     """With the cell's content and class, and with its box or the thing's own, jittered."""
     own = predicted = 0
     for _ in range(20):
-        encoded = encode(model, batch, with_targets=True)
-        decoded, targets = encoded.decoded, model.targets(batch)
+        predictions = predict(model, batch, with_targets=True)
+        decoded, targets = predictions.decoded, model.targets(batch)
         assignment, further, cells = decoded.assignment, decoded.further, decoded.cells
         true = torch.cat([t.boxes for t in targets])
         assert further.images.tolist() == sorted(further.images.tolist())
@@ -475,9 +477,9 @@ def test_pairs_with_further_ones_are_consistent(model, batch, draw_input, most):
     """Also with an image that has no further query."""
     batch = [batch[0], draw_input(32, 32, segments=0), batch[1]]
     model.transformer.num_further_masks = most
-    encoded = encode(model, batch, with_targets=True)
-    decoded, targets = encoded.decoded, model.targets(batch)
-    logits, boxes = decoded.own(encoded.logits), decoded.own(encoded.boxes)
+    predictions = predict(model, batch, with_targets=True)
+    decoded, targets = predictions.decoded, model.targets(batch)
+    logits, boxes = decoded.own(predictions.logits), decoded.own(predictions.boxes)
     before = model.criterion.matcher(logits, boxes, targets)
     matches = decoded.with_further(before)
 

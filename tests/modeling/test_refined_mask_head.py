@@ -190,7 +190,7 @@ def test_nearest_is_that_of_a_plain_loop():
 def test_a_new_window_head_corrects_nothing_and_learns(build_model, draw_input):
     head = WindowHead(d_model=12, channels=16, resolution=3)
     model = build_model("PanopticDETR", *SMALL)
-    levels = model.encode(model.preprocess([draw_input(32, 48)]), False).decoded.levels
+    levels = model.predict(model.preprocess([draw_input(32, 48)]), False).decoded.levels
     windows = torch.tensor([[3.0, 4.0, 20.0, 30.0], [-5.0, 4.0, 60.0, 8.0]])
     found = head(levels, windows, torch.tensor([0, 0]), torch.randn(2, 12))
     assert found.shape == (2, 6, 6)
@@ -396,18 +396,18 @@ def test_semantic_logits_are_corrected_from_the_top_down(randomise, sizes, strid
 class Retelling:
     """The masks of a batch, one query at a time."""
 
-    def __init__(self, model, batch, encoded, queries):
+    def __init__(self, model, batch, predictions, queries):
         self.head = model.mask_head
-        self.arguments = model._mask_arguments(encoded, queries)
+        self.arguments = model._mask_arguments(predictions, queries)
         self.projected, self.maps, _, self.features, _ = self.arguments
-        self.levels = encoded.decoded.levels
+        self.levels = predictions.decoded.levels
         self.semantic = self.head.semantic(self.levels.maps)
         pairs = [(b, int(q)) for b, rows in enumerate(queries) for q in rows]
         self.images = [b for b, _ in pairs]
         self.sizes = [tuple(batch[b]["image"].shape[:0:-1]) for b in self.images]
-        self.embeddings = [encoded.hs[-1, b, q] for b, q in pairs]
-        self.boxes = [encoded.boxes[-1, b, q].tolist() for b, q in pairs]
-        logits = [encoded.logits[-1, b, q, :-1] for b, q in pairs]
+        self.embeddings = [predictions.hs[-1, b, q] for b, q in pairs]
+        self.boxes = [predictions.boxes[-1, b, q].tolist() for b, q in pairs]
+        logits = [predictions.logits[-1, b, q, :-1] for b, q in pairs]
         self.probabilities = [x.softmax(0).detach() for x in logits]
         self.is_thing = [p[: STUFF[0]].sum().item() > 0.5 for p in self.probabilities]
 
@@ -485,16 +485,16 @@ def test_masks_are_those_of_a_plain_retelling(
         *("MODEL.DETR.THINGS_IN_WINDOWS", ends),
     )
     batch = draw_labelled(draw_input, *batch)
-    encoded = model.encode(model.preprocess(batch), all_layers=False)
+    predictions = model.predict(model.preprocess(batch), all_layers=False)
     queries = [torch.tensor([1, 5, 8, 4]), torch.tensor([7, 3])]
-    padded_size = encoded.padded_size
+    padded_size = predictions.padded_size
     size = tuple(-(-side // stride) for side in padded_size)
     outside = set()
     for gain in (1.3, -1.3):  # a thing's logits are mostly below 0, and mostly above
         model.mask_head.semantic_gain[1] = gain
-        retelling = Retelling(model, batch, encoded, queries)
+        retelling = Retelling(model, batch, predictions, queries)
         assert retelling.is_thing == [False, True, True, True, True, False]
-        masks = model.masks(encoded, queries)
+        masks = model.masks(predictions, queries)
         assert masks.shape == (6, *size)
         for k, mask in enumerate(masks):
             wanted, signs = retelling.mask(k, size, padded_size, ends)
@@ -508,11 +508,11 @@ def test_masks_are_those_of_a_plain_retelling(
 def test_masks_of_a_query_do_not_depend_on_the_others(build_lively_model, draw_input, stride):
     model = build_lively_model("MODEL.DETR.MASK_STRIDE", stride)
     batch = [draw_input(24, 32), draw_input(30, 21), draw_input(16, 16)]
-    encoded = model.encode(model.preprocess(batch), all_layers=False)
-    everything = model.masks(encoded, [torch.arange(9)] * 3).unflatten(0, (3, 9))
+    predictions = model.predict(model.preprocess(batch), all_layers=False)
+    everything = model.masks(predictions, [torch.arange(9)] * 3).unflatten(0, (3, 9))
     for rows in ([[3, 8], [], [4]], [[], [6, 0, 5], []], [[], [], [1, 2]]):
         rows = [torch.tensor(r, dtype=torch.int64) for r in rows]
-        masks = model.masks(encoded, rows)
+        masks = model.masks(predictions, rows)
         wanted = torch.cat([x[r] for x, r in zip(everything, rows)])
         torch.testing.assert_close(masks, wanted, rtol=0, atol=1e-10)
 
@@ -522,9 +522,9 @@ def test_masks_of_a_query_do_not_depend_on_the_others(build_lively_model, draw_i
 def test_no_query_has_no_mask(build_lively_model, draw_input, stride):
     model = build_lively_model("MODEL.DETR.MASK_STRIDE", stride)
     batch = [draw_input(21, 30)] * 2
-    encoded = model.encode(model.preprocess(batch), all_layers=False)
+    predictions = model.predict(model.preprocess(batch), all_layers=False)
     nothing = torch.zeros(0, dtype=torch.int64)
-    masks = model.masks(encoded, [nothing, nothing])
+    masks = model.masks(predictions, [nothing, nothing])
     assert masks.shape == (0, -(-21 // stride), -(-30 // stride))
 
 
@@ -533,10 +533,10 @@ def test_stuff_alone_has_masks(build_lively_model, draw_input):
     """As where no thing is found."""
     model = build_lively_model()
     batch = [draw_input(21, 30)]
-    encoded = model.encode(model.preprocess(batch), all_layers=False)
+    predictions = model.predict(model.preprocess(batch), all_layers=False)
     queries = [torch.tensor([2, 0])]
-    retelling = Retelling(model, batch, encoded, queries)
-    masks = model.masks(encoded, queries)
+    retelling = Retelling(model, batch, predictions, queries)
+    masks = model.masks(predictions, queries)
     for k in range(2):
         torch.testing.assert_close(masks[k], resized(retelling.coarse(k), (6, 8)))
 
@@ -573,14 +573,14 @@ def test_results_have_the_documented_form(build_lively_model, draw_input, stride
 def prepared(model, batch):
     """The arguments of `losses`, and what masks are retold from."""
     targets, images = model.targets(batch), model.preprocess(batch)
-    encoded = model.encode(images, True, targets)
+    predictions = model.predict(images, True, targets)
     with EventStorage():
-        matches = model.match(encoded, targets)
-    matches = encoded.decoded.with_further(matches)
-    retelling = Retelling(model, batch, encoded, matches.queries[-1].split(matches.counts))
+        matches = model.match(predictions, targets)
+    matches = predictions.decoded.with_further(matches)
+    retelling = Retelling(model, batch, predictions, matches.queries[-1].split(matches.counts))
     arguments = (
         *(retelling.arguments, targets, matches),
-        *(model.criterion, encoded.padded_size),
+        *(model.criterion, predictions.padded_size),
     )
     return arguments, retelling
 

@@ -32,7 +32,7 @@ def test_masks_are_those_of_the_official_model_at_first(build_model, randomise, 
     with torch.no_grad():
         queries = [torch.arange(5), torch.tensor([1, 3])]
         found, wanted = (
-            m.masks(m.encode(m.preprocess(inputs), all_layers=False), queries)
+            m.masks(m.predict(m.preprocess(inputs), all_layers=False), queries)
             for m in (model, official)
         )
     assert torch.equal(found, wanted)

@@ -110,7 +110,7 @@ def test_shares_of_the_example():
     found = contest(rule.upsampled(EXAMPLE, *[(1, 12)] * 3), SCORES, rule)
     assert found.winners.tolist() == [[0] * 4 + [1] * 3 + [3] + [2] * 4]
     assert found.shares.tolist() == [1, 1, 1, 0.2]
-    assert found.left.tolist() == [True, True, True, False]
+    assert found.remaining.tolist() == [True, True, True, False]
 
 
 def test_a_share_of_just_the_least_is_enough():

@@ -185,7 +185,7 @@ def test_the_last_layer_alone_is_the_last_of_all_layers(transformer):
 
 @torch.no_grad()
 def test_positions_of_one_image_serve_all():
-    """As they do where there is no padding: see `DETR.encode`."""
+    """As they do where there is no padding: see `DETR.predict`."""
     transformer = make_transformer()
     features, _, queries, positions = draw_inputs(2)
     of_one = positions[:1]

@@ -120,7 +120,7 @@ def _text_of_sizes(sizes: list[tuple[int, int]]) -> str:
     )
 
 
-def count_classes(content: dict) -> str:
+def table_of_classes(content: dict) -> str:
     """The table of the classes, of a panoptic JSON that says the truth."""
     pixels = sum(image["height"] * image["width"] for image in content["images"])
     segments = (

@@ -35,8 +35,8 @@ CRITERION_REGISTRY.register(SetCriterion)
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """What the image becomes on its way through DETR, for a batch of B.
+class Predictions:
+    """What DETR predicts for a batch of B images, and what they became on the way there.
 
     Attributes:
         features: the backbone's maps, "res2" (B, C, H/4, W/4) to "res5" (B, C, H/32, W/32).
@@ -67,10 +67,10 @@ class Encoded:
         """(L, B, N, d), the outputs of the decoder's layers."""
         return self.decoded.hs
 
-    def of_images(self, images: slice) -> "Encoded":
+    def of_images(self, images: slice) -> "Predictions":
         """The same for some images of the batch."""
         mask = self.padding_mask
-        return Encoded(
+        return Predictions(
             {name: feature[images] for name, feature in self.features.items()},
             None if mask is None else mask[images],
             self.projected[images],
@@ -215,23 +215,23 @@ class DETR(ModelKind, nn.Module):
         images.tensor = images.tensor.contiguous(memory_format=torch.channels_last)
         return images
 
-    def encode(
+    def predict(
         self, images: ImageList, all_layers: bool, targets: list[Targets] | None = None
-    ) -> Encoded:
-        """Backbone, projection, transformer, and what is predicted; see `encode_batch`."""
+    ) -> Predictions:
+        """Backbone, projection, transformer, and what is predicted; see `predict_batch`."""
         # Before the backbone, so that a GPU has work while this is copied to it.
         sizes = self.pixel_mean.new_tensor([(w, h) for h, w in images.image_sizes])
         mask = padding_mask_of(images.image_sizes, images.tensor.shape[-2:], self.device)
-        return self.encode_batch(images.tensor, sizes, mask, all_layers, targets)
+        return self.predict_batch(images.tensor, sizes, mask, all_layers, targets)
 
-    def encode_batch(
+    def predict_batch(
         self,
         images: Tensor,
         sizes: Tensor,
         padding_mask: Tensor | None,
         all_layers: bool,
         targets: list[Targets] | None = None,
-    ) -> Encoded:
+    ) -> Predictions:
         """
         Args:
             images: (B, 3, H, W), normalised and padded.
@@ -253,11 +253,11 @@ class DETR(ModelKind, nn.Module):
         decoded = self.transformer(
             projected, mask, self.query_embed.weight, positions, all_layers, context
         )
-        logits, boxes = self.predict(decoded)
+        logits, boxes = self.read_heads(decoded)
         H, W = images.shape[-2:]
-        return Encoded(features, mask, projected, decoded, logits, boxes, context, (H, W))
+        return Predictions(features, mask, projected, decoded, logits, boxes, context, (H, W))
 
-    def predict(self, decoded: Decoded) -> tuple[Tensor, Tensor]:
+    def read_heads(self, decoded: Decoded) -> tuple[Tensor, Tensor]:
         """`hs` (L, B, N, d) -> logits (L, B, N, C + 1), relative (cx, cy, w, h) (L, B, N, 4).
 
         Matching, losses and scores are computed from them, so mixed precision ends here: in
@@ -271,25 +271,25 @@ class DETR(ModelKind, nn.Module):
 
     def losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
         images, targets = self.preprocess(batched_inputs), self.targets(batched_inputs)
-        encoded = self.encode(images, self.deep_supervision, targets)
-        return self.set_losses(encoded, targets, self.match(encoded, targets))
+        predictions = self.predict(images, self.deep_supervision, targets)
+        return self.set_losses(predictions, targets, self.match(predictions, targets))
 
     def set_losses(
-        self, encoded: Encoded, targets: list[Targets], matches: Matches
+        self, predictions: Predictions, targets: list[Targets], matches: Matches
     ) -> dict[str, Tensor]:
         """Of classes and boxes, and of what the transformer has beside."""
-        decoded, logits, boxes = encoded.decoded, encoded.logits, encoded.boxes
+        decoded, logits, boxes = predictions.decoded, predictions.logits, predictions.boxes
         losses = self.criterion.set_losses(
             decoded.own(logits), decoded.own(boxes), targets, matches
         )
         losses.update(
-            self.transformer.losses(logits, boxes, decoded, encoded.context, self.criterion)
+            self.transformer.losses(logits, boxes, decoded, predictions.context, self.criterion)
         )
         return losses
 
-    def match(self, encoded: Encoded, targets: list[Targets]) -> Matches:
+    def match(self, predictions: Predictions, targets: list[Targets]) -> Matches:
         """Match, and send what is not optimised to the event storage: never into the total."""
-        logits, boxes = map(encoded.decoded.own, (encoded.logits, encoded.boxes))
+        logits, boxes = map(predictions.decoded.own, (predictions.logits, predictions.boxes))
         matches = self.criterion.matcher(logits, boxes, targets)
         diagnostics = self.criterion.diagnostics(logits[-1], targets, matches)
         get_event_storage().put_scalars(**diagnostics)
@@ -321,11 +321,11 @@ class DETR(ModelKind, nn.Module):
         return self.infer(images, sizes)
 
     def infer(self, images: ImageList, output_sizes: list[tuple[int, int]]) -> list[dict]:
-        encoded = self.encode(images, all_layers=False)
+        predictions = self.predict(images, all_layers=False)
         return [
             {"instances": instances_from_queries(image_boxes, *classify(image_logits), size)}
             for image_boxes, image_logits, size in zip(
-                encoded.boxes[-1], encoded.logits[-1], output_sizes
+                predictions.boxes[-1], predictions.logits[-1], output_sizes
             )
         ]
 

@@ -23,7 +23,7 @@ from ..postprocessing import (
 )
 from ..precision import at_least_float32
 from ..registries import ATTENTION_MAP_REGISTRY, MASK_HEAD_REGISTRY
-from .detr import DETR, Encoded
+from .detr import DETR, Predictions
 
 
 @META_ARCH_REGISTRY.register()
@@ -142,7 +142,7 @@ class PanopticDETR(DETR):
         """
         return super().forward(batched_inputs)
 
-    def masks(self, encoded: Encoded, queries: list[Tensor]) -> Tensor:
+    def masks(self, predictions: Predictions, queries: list[Tensor]) -> Tensor:
         """Mask logits of chosen queries.
 
         Args:
@@ -151,27 +151,27 @@ class PanopticDETR(DETR):
         Returns:
             (K, H/4, W/4), K = sum of K_b, image by image.
         """
-        return at_least_float32(self.mask_head(*self._mask_arguments(encoded, queries)))
+        return at_least_float32(self.mask_head(*self._mask_arguments(predictions, queries)))
 
-    def _mask_arguments(self, encoded: Encoded, queries: list[Tensor]) -> tuple:
+    def _mask_arguments(self, predictions: Predictions, queries: list[Tensor]) -> tuple:
         """Of the mask head's `forward`."""
-        embeddings = [hs[rows] for hs, rows in zip(encoded.hs[-1], queries)]
-        maps = self.bbox_attention(embeddings, encoded.memory, encoded.padding_mask)
+        embeddings = [hs[rows] for hs, rows in zip(predictions.hs[-1], queries)]
+        maps = self.bbox_attention(embeddings, predictions.memory, predictions.padding_mask)
         counts = [len(rows) for rows in queries]
         images = torch.cat([torch.full_like(rows, b) for b, rows in enumerate(queries)])
         rows = torch.cat(list(queries))
         described = MaskQueries(
             images,
             torch.cat(embeddings),
-            encoded.boxes[-1, images, rows].detach(),
-            encoded.logits[-1, images, rows].detach(),
-            encoded.decoded,
-            encoded.context.sizes,
-            encoded.padded_size,
+            predictions.boxes[-1, images, rows].detach(),
+            predictions.logits[-1, images, rows].detach(),
+            predictions.decoded,
+            predictions.context.sizes,
+            predictions.padded_size,
         )
-        return encoded.projected, maps, counts, encoded.features, described
+        return predictions.projected, maps, counts, predictions.features, described
 
-    def masks_in_chunks(self, encoded: Encoded, chosen: Tensor) -> Tensor:
+    def masks_in_chunks(self, predictions: Predictions, chosen: Tensor) -> Tensor:
         """Mask logits of the queries that are `chosen`, (B, N) bool; see `masks`.
 
         Masks do not depend on each other, so a few at a time are the same as all at once.
@@ -183,25 +183,25 @@ class PanopticDETR(DETR):
             counts = images.bincount(minlength=len(chosen)).tolist()
             touched = [image for image, count in enumerate(counts) if count] or [0]
             run = slice(touched[0], touched[-1] + 1)
-            masks.append(self.masks(encoded.of_images(run), rows.split(counts[run])))
+            masks.append(self.masks(predictions.of_images(run), rows.split(counts[run])))
         return torch.cat(masks)
 
     def losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
         images, targets = self.preprocess(batched_inputs), self.targets(batched_inputs)
-        encoded = self.encode(images, self.deep_supervision and not self.freeze_detr, targets)
-        matches = self.match(encoded, targets)
+        predictions = self.predict(images, self.deep_supervision and not self.freeze_detr, targets)
+        matches = self.match(predictions, targets)
         losses = {}
         if not self.freeze_detr:
-            losses.update(self.set_losses(encoded, targets, matches))
-        matches = encoded.decoded.with_further(matches)
+            losses.update(self.set_losses(predictions, targets, matches))
+        matches = predictions.decoded.with_further(matches)
         queries = matches.queries[-1].split(matches.counts)
         losses.update(
             self.mask_head.losses(
-                self._mask_arguments(encoded, queries),
+                self._mask_arguments(predictions, queries),
                 targets,
                 matches,
                 self.criterion,
-                encoded.padded_size,
+                predictions.padded_size,
             )
         )
         return losses
@@ -217,13 +217,13 @@ class PanopticDETR(DETR):
         return super().targets(batched_inputs)
 
     def infer(self, images: ImageList, output_sizes: list[tuple[int, int]]) -> list[dict]:
-        encoded = self.encode(images, all_layers=False)
-        logits, boxes = encoded.logits[-1], encoded.boxes[-1]
+        predictions = self.predict(images, all_layers=False)
+        logits, boxes = predictions.logits[-1], predictions.boxes[-1]
         scores, classes = classify(logits)
         kept = is_confident(logits, self.panoptic_score_threshold)
         instances = self.is_thing[classes] & (scores > self.instance_score_threshold)
         masked = kept | instances if self.instance_masks_on else kept
-        masks = self.masks_in_chunks(encoded, masked)
+        masks = self.masks_in_chunks(predictions, masked)
 
         results = []
         padded_size = images.tensor.shape[-2:]

@@ -1,4 +1,3 @@
-#!/usr/bin/env python
 """Measure time, memory and agreement of DETR's variants, against a plain reference.
 
 Without options it is meant to take about ten minutes on two CPU cores. docs/benchmark.md says how
@@ -10,16 +9,33 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from detr_d2 import benchmark
 from detr_d2.engine.tools import positive_int, run_tool
 from detr_d2.requirements import require
+
+from . import (
+    WORKS,
+    Settings,
+    Variant,
+    check_exactness,
+    default_variants,
+    machine,
+    markdown,
+    measure,
+    measure_alone,
+    plain_text,
+    quick,
+    works_of,
+    write,
+)
 
 CONFIG = "configs/COCO-PanopticSegmentation/panoptic_detr_R_50_joint.yaml"
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--output", type=Path, required=True, help="folder of the results")
     parser.add_argument("--config-file", default=CONFIG, help=f"a PanopticDETR ({CONFIG})")
@@ -32,9 +48,7 @@ def parse_args() -> argparse.Namespace:
         help="models reference, fast, proposals, panoptic-fpn; precisions tf32, bf16, fp16 "
         "(reference fast fast+bf16 proposals panoptic-fpn; on cuda all that there are)",
     )
-    parser.add_argument(
-        "--works", nargs="+", choices=list(benchmark.WORKS), default=list(benchmark.WORKS)
-    )
+    parser.add_argument("--works", nargs="+", choices=list(WORKS), default=list(WORKS))
     parser.add_argument(
         "--batch-sizes", nargs="+", type=positive_int, help="of inference (1; on cuda 1 and 8)"
     )
@@ -55,30 +69,27 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     require("panopticapi", "The benchmark")  # the plain reference merges and reads PNGs with it
-    variants = args.variants and tuple(map(benchmark.Variant.parse, args.variants))
+    variants = args.variants and tuple(map(Variant.parse, args.variants))
     chosen = {
         "config_file": args.config_file,
         "device": args.device,
         "threads": args.threads,
-        "variants": variants or benchmark.default_variants(args.device),
+        "variants": variants or default_variants(args.device),
         "works": tuple(args.works),
         "batch_sizes": tuple(args.batch_sizes or ((1,) if args.device == "cpu" else (1, 8))),
     }
-    if args.quick:
-        settings = benchmark.quick(**chosen)
-    else:
-        settings = benchmark.Settings(**chosen, seconds=args.seconds)
+    settings = quick(**chosen) if args.quick else Settings(**chosen, seconds=args.seconds)
 
     rows: list[dict] = []
-    machine = benchmark.machine(args.device)
-    exactness = benchmark.check_exactness(settings)
-    measure = benchmark.measure if args.quick else benchmark.measure_alone
-    for make_work in tqdm(benchmark.works_of(settings), desc="Measuring"):
-        found = measure(make_work)
-        tqdm.write(benchmark.plain_text(found) + "\n")
+    where = machine(args.device)
+    exactness = check_exactness(settings)
+    measured = measure if args.quick else measure_alone
+    for make_work in tqdm(works_of(settings), desc="Measuring"):
+        found = measured(make_work)
+        tqdm.write(plain_text(found) + "\n")
         rows += found
-    benchmark.write(args.output, rows, exactness, machine, settings)
-    print(benchmark.markdown(rows, exactness, machine, settings))
+    write(args.output, rows, exactness, where, settings)
+    print(markdown(rows, exactness, where, settings))
     print(f"\nWritten to {args.output}/benchmark.md and benchmark.json.")
 
 

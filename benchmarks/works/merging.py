@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode
 
-from ...modeling.merging import MergingRule
-from ...modeling.postprocessing import classify, is_confident, panoptic_from_masks
+from detr_d2.modeling.merging import MergingRule
+from detr_d2.modeling.postprocessing import classify, is_confident, panoptic_from_masks
+
 from ..agreement import differing_pixels
 from ..models import detr_cfg, is_thing
 from ..reference.merging_by_scores import panoptic_by_scores

@@ -5,18 +5,20 @@ import multiprocessing
 
 import pytest
 import torch
+from detectron2.modeling.backbone.resnet import BottleneckBlock
 from torch import nn
 
-from detr_d2 import benchmark
-from detr_d2.benchmark.agreement import differing_pixels, gradients_apart
-from detr_d2.benchmark.clock import Clock, Phases, spread
-from detr_d2.benchmark.costs import OperationCounter, SavedCounter, in_fresh_process, peak_on_cpu
-from detr_d2.benchmark.models import DecidedClasses, build_detr, decide_classes, detr_cfg
-from detr_d2.benchmark.variants import Variant
-from detr_d2.benchmark.works.training import without_dropout
+import benchmarks
+from benchmarks.agreement import differing_pixels, gradients_apart
+from benchmarks.clock import Clock, Phases, spread
+from benchmarks.measure import SavedCounter
+from benchmarks.models import DecidedClasses, build_detr, decide_classes, detr_cfg
+from benchmarks.variants import Variant
+from benchmarks.works.training import without_dropout
+from detr_d2.acceleration import FoldingStage
+from detr_d2.comparison.measuring import OperationCounter, in_fresh_process, peak_on_cpu
 from detr_d2.errors import UserError
 from detr_d2.modeling.postprocessing import is_confident
-from detr_d2.modeling.resnet_blocks import BottleneckBlock
 
 EXACTNESS = {
     **dict.fromkeys(("float64_logits", "float64_masks", "float64_losses"), 1e-12),
@@ -26,11 +28,11 @@ EXACTNESS = {
 
 @pytest.fixture(scope="module")
 def rows(settings) -> list[dict]:
-    return [row for work in benchmark.works_of(settings) for row in benchmark.measure(work)]
+    return [row for work in benchmarks.works_of(settings) for row in benchmarks.measure(work)]
 
 
 def test_every_work_has_its_variants(rows):
-    found = {work: [r["variant"] for r in rows if r["work"] == work] for work in benchmark.WORKS}
+    found = {work: [r["variant"] for r in rows if r["work"] == work] for work in benchmarks.WORKS}
     five = ["reference", "fast", "fast+bf16", "proposals", "panoptic-fpn"]
     assert found == {
         **dict.fromkeys(("panoptic-inference", "joint-training"), five),
@@ -64,14 +66,14 @@ def test_the_fast_path_agrees_wherever_it_is_timed(rows):
         **{"pixels_per_10000": 10, "box_pixels": 1e-3, "loss": 1e-5, "gradients": 1e-3},
         **{"grey_levels": 0, "pq_points": 1e-9},
     }
-    assert len(fast) == len(benchmark.WORKS) - 1
+    assert len(fast) == len(benchmarks.WORKS) - 1
     for row in fast:
         assert row["apart"] and all(row["apart"][name] <= most[name] for name in row["apart"])
 
 
 def test_is_written_as_json_and_markdown(rows, settings, tmp_path):
-    machine = benchmark.machine("cpu")
-    benchmark.write(tmp_path / "out", rows, EXACTNESS, machine, settings)
+    machine = benchmarks.machine("cpu")
+    benchmarks.write(tmp_path / "out", rows, EXACTNESS, machine, settings)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "benchmark.json",
         "benchmark.md",
@@ -86,12 +88,12 @@ def test_is_written_as_json_and_markdown(rows, settings, tmp_path):
 
 def test_variants_are_read_and_written():
     for text in ("reference", "reference+tf32", "fast+bf16+compile", "panoptic-fpn+fp16"):
-        assert str(benchmark.Variant.parse(text)) == text
+        assert str(benchmarks.Variant.parse(text)) == text
     for text in ("slow", "fast+int8", "fast+bf16+fp16", "fast+tf32+bf16"):
         with pytest.raises(UserError, match="There is no variant"):
-            benchmark.Variant.parse(text)
+            benchmarks.Variant.parse(text)
     with pytest.raises(UserError, match="reference runs in float32"):
-        benchmark.Variant.parse("reference+bf16")
+        benchmarks.Variant.parse("reference+bf16")
 
 
 def test_operations_of_layers_are_counted():
@@ -107,10 +109,11 @@ def test_operations_of_layers_are_counted():
 def test_convolutions_with_a_relu_are_counted():
     """Those of the backbone, with and without a sum: as many as where they are not in use."""
     block = BottleneckBlock(16, 16, bottleneck_channels=8, norm="FrozenBN").requires_grad_(False)
+    stage = FoldingStage(block)
     macs = []
     for x in (torch.randn(1, 16, 6, 7), torch.randn(1, 16, 6, 7).double()):
         with OperationCounter() as counter:
-            block.to(x.dtype)(x)
+            stage.to(x.dtype)(x)
         macs.append(counter.macs)
     assert macs == [6 * 7 * (2 * 16 * 8 + 9 * 8 * 8)] * 2
 
@@ -191,7 +194,7 @@ def test_as_many_queries_are_kept_as_are_asked_for(settings, name, kept):
     model.class_embed = DecidedClasses(model.class_embed, verdicts)
     images = model.preprocess([{"image": torch.rand(3, 64, 96) * 255}])
     with torch.no_grad():
-        logits = model.encode(images, all_layers=False).logits
+        logits = model.predict(images, all_layers=False).logits
     assert is_confident(logits, 0.85).sum() == kept
 
 

@@ -9,12 +9,12 @@ import torch
 from detectron2.structures import Boxes, Instances
 from PIL import Image
 
-from ..data.panoptic_fpn_mapper import instances_of_things, map_of_stuff
-from ..data.panoptic_map import boxes_of_segments, measure_segments, write_panoptic_png
+from detr_d2.data.panoptic_fpn_mapper import instances_of_things, map_of_stuff
+from detr_d2.data.panoptic_map import boxes_of_segments, measure_segments, write_panoptic_png
 
 
 @dataclass(frozen=True)
-class Scene:
+class Mosaic:
     """
     Attributes:
         image: (H, W, 3) uint8, RGB.
@@ -27,7 +27,7 @@ class Scene:
     labels: list[int]
 
 
-def draw_scene(seed: int, size: tuple[int, int], segments: int, is_thing: list[bool]) -> Scene:
+def draw_mosaic(seed: int, size: tuple[int, int], segments: int, is_thing: list[bool]) -> Mosaic:
     """Every segment is what lies nearest to its centre, and has a colour and a grain."""
     rng = np.random.default_rng(seed)
     height, width = size
@@ -38,26 +38,26 @@ def draw_scene(seed: int, size: tuple[int, int], segments: int, is_thing: list[b
     image = rng.uniform(40, 215, (segments, 3))[numbers - 1] + rng.normal(0, 12, (height, width, 1))
     kinds = [[c for c, thing in enumerate(is_thing) if thing is kind] for kind in (True, False)]
     labels = [int(rng.choice(kinds[n % 2])) for n in range(segments)]
-    return Scene(image.clip(0, 255).astype(np.uint8), numbers, labels)
+    return Mosaic(image.clip(0, 255).astype(np.uint8), numbers, labels)
 
 
-def model_input(scene: Scene, image_size: tuple[int, int]) -> dict:
+def model_input(mosaic: Mosaic, image_size: tuple[int, int]) -> dict:
     """What all DETR variants take, in training and at inference.
 
     Args:
         image_size: (height, width) of the original image, pixels.
     """
-    _, boxes = boxes_of_segments(scene.numbers, len(scene.labels))
-    instances = Instances(scene.numbers.shape)
+    _, boxes = boxes_of_segments(mosaic.numbers, len(mosaic.labels))
+    instances = Instances(mosaic.numbers.shape)
     instances.gt_boxes = Boxes(torch.from_numpy(boxes))
-    instances.gt_classes = torch.tensor(scene.labels)
-    instances.gt_is_crowd = torch.zeros(len(scene.labels), dtype=torch.bool)
-    segment_map = torch.from_numpy(scene.numbers)
+    instances.gt_classes = torch.tensor(mosaic.labels)
+    instances.gt_is_crowd = torch.zeros(len(mosaic.labels), dtype=torch.bool)
+    segment_map = torch.from_numpy(mosaic.numbers)
     return {
-        "image": torch.from_numpy(scene.image).permute(2, 0, 1).contiguous(),
+        "image": torch.from_numpy(mosaic.image).permute(2, 0, 1).contiguous(),
         "instances": instances,
         "segment_map": segment_map,
-        "masks": segment_map == torch.arange(1, len(scene.labels) + 1)[:, None, None],
+        "masks": segment_map == torch.arange(1, len(mosaic.labels) + 1)[:, None, None],
         "height": image_size[0],
         "width": image_size[1],
     }
@@ -78,22 +78,22 @@ def panoptic_fpn_input(x: dict, is_thing: list[bool]) -> dict:
 
 def write_dataset(
     folder: Path, count: int, size: tuple[int, int], segments: int, is_thing: list[bool]
-) -> list[Scene]:
-    """Write scenes in COCO panoptic format: images/, panoptic/ and panoptic.json.
+) -> list[Mosaic]:
+    """Write mosaics in COCO panoptic format: images/, panoptic/ and panoptic.json.
 
     Category ids are the contiguous classes and 1. Segment t of an image has the id 1000 (t + 1),
     so that all three channels of the PNG are in use.
     """
-    scenes = [draw_scene(seed, size, segments, is_thing) for seed in range(count)]
+    mosaics = [draw_mosaic(seed, size, segments, is_thing) for seed in range(count)]
     for name in ("images", "panoptic"):
         (folder / name).mkdir()
     images, annotations = [], []
-    for n, scene in enumerate(scenes, 1):
-        Image.fromarray(scene.image).save(folder / "images" / f"{n}.jpg", quality=95)
-        write_panoptic_png(folder / "panoptic" / f"{n}.png", scene.numbers * 1000)
+    for n, mosaic in enumerate(mosaics, 1):
+        Image.fromarray(mosaic.image).save(folder / "images" / f"{n}.jpg", quality=95)
+        write_panoptic_png(folder / "panoptic" / f"{n}.png", mosaic.numbers * 1000)
         image = {"id": n, "file_name": f"{n}.jpg", "height": size[0], "width": size[1]}
         images.append(image)
-        measured = measure_segments(scene.numbers, segments)
+        measured = measure_segments(mosaic.numbers, segments)
         infos = [
             {
                 "id": 1000 * t,
@@ -102,7 +102,7 @@ def write_dataset(
                 "bbox": box,
                 "iscrowd": 0,
             }
-            for t, (label, (area, box)) in enumerate(zip(scene.labels, measured), 1)
+            for t, (label, (area, box)) in enumerate(zip(mosaic.labels, measured), 1)
         ]
         annotations.append({"image_id": n, "file_name": f"{n}.png", "segments_info": infos})
     categories = [
@@ -111,4 +111,4 @@ def write_dataset(
     ]
     content = {"images": images, "annotations": annotations, "categories": categories}
     (folder / "panoptic.json").write_text(json.dumps(content))
-    return scenes
+    return mosaics

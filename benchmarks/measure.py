@@ -6,12 +6,41 @@ from functools import partial
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
+from detr_d2.comparison.measuring import (
+    OperationCounter,
+    in_fresh_process,
+    peak_on_cpu,
+    peak_on_gpu,
+)
 
 from .clock import Clock, Phases, spread
-from .costs import OperationCounter, SavedCounter, in_fresh_process, peak_on_cpu, peak_on_gpu
 from .settings import Settings
 from .variants import OTHERS, Variant
 from .works import WORKS, Case, Work
+
+
+class SavedCounter(torch.autograd.graph.saved_tensors_hooks):
+    """Counts the bytes that autograd keeps for the backward pass, in `bytes`.
+
+    Each storage counts once, and those of parameters and buffers not at all.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__(self._pack, lambda tensor: tensor)
+        self.own = {x.untyped_storage().data_ptr() for x in (*model.parameters(), *model.buffers())}
+        self.storages: dict[int, int] = {}
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self.own:
+            self.storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.storages.values())
 
 
 def works_of(settings: Settings) -> list[Callable[[], Work]]:

@@ -3,7 +3,7 @@
 import torch
 
 from ..agreement import differing_pixels, instances_apart
-from ..inputs import draw_scene, model_input, panoptic_fpn_input
+from ..inputs import draw_mosaic, model_input, panoptic_fpn_input
 from ..models import (
     AnyDETR,
     DecidedClasses,
@@ -47,8 +47,8 @@ class PanopticInference(Work):
         things = is_thing(cfg)
         inputs = []
         for seed in range(self.batch_size):
-            scene = draw_scene(seed, settings.input_size, settings.segments, things)
-            inputs.append(model_input(scene, settings.image_size))
+            mosaic = draw_mosaic(seed, settings.input_size, settings.segments, things)
+            inputs.append(model_input(mosaic, settings.image_size))
         if variant.model == "panoptic-fpn":
             model: AnyDETR = build_panoptic_fpn(variant, settings)[0]
             inputs = [panoptic_fpn_input(x, things) for x in inputs]

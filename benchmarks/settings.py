@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from ..data.augmentation import official_size
+from detr_d2.data.augmentation import official_size
+
 from .variants import Variant
 
 # A model of all parts that runs in a blink: for the check in float64, and for `--quick`.

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from tabulate import tabulate
 
-from ..data.files import write_text
+from detr_d2.data.files import write_text
+
 from .settings import Settings
 
 _MEBI = 2**20

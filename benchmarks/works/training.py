@@ -7,9 +7,10 @@ from detectron2.solver import build_optimizer as build_sgd
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from ...engine.optimizer import build_optimizer
+from detr_d2.engine.optimizer import build_optimizer
+
 from ..agreement import gradients_apart, gradients_of
-from ..inputs import draw_scene, model_input, panoptic_fpn_input
+from ..inputs import draw_mosaic, model_input, panoptic_fpn_input
 from ..models import build_detr, build_panoptic_fpn, detr_cfg, is_thing
 from ..variants import Variant
 from .work import Case, Work, phases_of
@@ -35,8 +36,8 @@ class JointTraining(Work):
         settings = self.settings
         cfg = detr_cfg(settings, "MODEL.DETR.FREEZE_DETR", self.freeze_detr, *variant.overrides)
         things = is_thing(cfg)
-        scene = draw_scene(0, settings.input_size, settings.segments, things)
-        inputs = [model_input(scene, settings.image_size)]
+        mosaic = draw_mosaic(0, settings.input_size, settings.segments, things)
+        inputs = [model_input(mosaic, settings.image_size)]
         if variant.model == "panoptic-fpn":
             model, cfg = build_panoptic_fpn(variant, settings)
             inputs = [panoptic_fpn_input(x, things) for x in inputs]

@@ -9,9 +9,10 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import COCOPanopticEvaluator
 
-from ...data import PanopticDatasetMapper, register_panoptic_dataset
-from ...data.augmentation import OfficialResize
-from ...evaluation.panoptic_evaluation import PanopticEvaluator
+from detr_d2.data import PanopticDatasetMapper, register_panoptic_dataset
+from detr_d2.data.augmentation import OfficialResize
+from detr_d2.evaluation.panoptic_evaluation import PanopticEvaluator
+
 from ..inputs import write_dataset
 from ..models import detr_cfg, is_thing
 from ..reference.data import load
@@ -34,7 +35,7 @@ class _OnDisk(Work):
         root = Path(self.folder.name)
         things = is_thing(detr_cfg(settings))
         size, segments = settings.image_size, settings.segments
-        self.scenes = write_dataset(root, self.images, size, segments, things)
+        self.mosaics = write_dataset(root, self.images, size, segments, things)
         self.dataset = f"benchmark_{self.name}_{os.getpid()}"
         paths = (root / "images", root / "panoptic", root / "panoptic.json")
         register_panoptic_dataset(self.dataset, *map(str, paths))
@@ -109,12 +110,12 @@ class Evaluation(_OnDisk):
         inputs = DatasetCatalog.get(self.dataset)
         things = MetadataCatalog.get(self.dataset).thing_dataset_id_to_contiguous_id.values()
         outputs = []
-        for scene in self.scenes:
+        for mosaic in self.mosaics:
             infos = [
                 {"id": t, "category_id": label, "isthing": label in things}
-                for t, label in enumerate(scene.labels, 1)
+                for t, label in enumerate(mosaic.labels, 1)
             ]
-            moved = torch.from_numpy(scene.numbers).roll((5, 5), (0, 1))
+            moved = torch.from_numpy(mosaic.numbers).roll((5, 5), (0, 1))
             outputs.append({"panoptic_seg": (moved, infos)})
         is_reference = variant.model == "reference"
         kind = COCOPanopticEvaluator if is_reference else PanopticEvaluator

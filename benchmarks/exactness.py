@@ -8,11 +8,13 @@ from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
-from ..checkpoint import Checkpointer
-from ..data import shapes
-from ..engine import setup_cfg
+from detr_d2.acceleration import accelerate
+from detr_d2.checkpoint import Checkpointer
+from detr_d2.data import shapes
+from detr_d2.engine import setup_cfg
+
 from .agreement import differing_pixels, gradients_of
-from .inputs import draw_scene, model_input
+from .inputs import draw_mosaic, model_input
 from .models import (
     AnyDETR,
     DecidedClasses,
@@ -52,8 +54,8 @@ def check_float64(settings: Settings) -> dict[str, float]:
     """The fast and the plain model in float64, on a processor: see `check_exactness`, float64_*."""
     cfg = detr_cfg(settings, *REDUCED, "MODEL.DEVICE", "cpu", "MODEL.DETR.DROPOUT", 0.0)
     models = [build_detr(Variant(name), cfg).double() for name in ("fast", "reference")]
-    scenes = [draw_scene(seed, size, 4, is_thing(cfg)) for seed, size in enumerate(SIZES)]
-    inputs = [model_input(scene, (120, 160)) for scene in scenes]
+    mosaics = [draw_mosaic(seed, size, 4, is_thing(cfg)) for seed, size in enumerate(SIZES)]
+    inputs = [model_input(mosaic, (120, 160)) for mosaic in mosaics]
 
     losses, gradients, results = [], [], []
     for model in models:
@@ -113,7 +115,7 @@ def check_shapes(variant: Variant, images: int) -> float:
         *("MODEL.WEIGHTS", str(SHAPES / "checkpoint" / f"{TRAINED}.pth")),
     ]
     cfg = setup_cfg(str(SHAPES / f"{TRAINED}.yaml"), opts)
-    fast = build_model(cfg).eval()
+    fast = accelerate(build_model(cfg).eval())
     Checkpointer.from_config(cfg, fast).load(cfg.MODEL.WEIGHTS)
     reference = reference_of(fast, cfg).eval()
     differing = []

@@ -7,7 +7,7 @@ from detectron2.structures import Boxes, Instances
 from PIL import Image
 from torch import Tensor
 
-from ...data.augmentation import official_size
+from detr_d2.data.augmentation import official_size
 
 
 def load(dataset_dict: dict, length: int, max_size: int) -> dict:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ..errors import UserError
+from detr_d2.errors import UserError
 
 MODELS = ("reference", "fast", "proposals", "panoptic-fpn")
 # What computes something else than the reference: nothing is compared.

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from detr_d2.benchmark.exactness import check_float64, check_shapes
-from detr_d2.benchmark.models import detr_cfg
-from detr_d2.benchmark.reference.data import boxes_of
-from detr_d2.benchmark.reference.merging_by_scores import panoptic_by_scores
-from detr_d2.benchmark.reference.postprocessing import panoptic_of
-from detr_d2.benchmark.variants import Variant
+from benchmarks.exactness import check_float64, check_shapes
+from benchmarks.models import detr_cfg
+from benchmarks.reference.data import boxes_of
+from benchmarks.reference.merging_by_scores import panoptic_by_scores
+from benchmarks.reference.postprocessing import panoptic_of
+from benchmarks.variants import Variant
 from detr_d2.modeling.merging import MergingRule
 from detr_d2.modeling.postprocessing import (
     classify,

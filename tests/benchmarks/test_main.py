@@ -1,4 +1,4 @@
-"""tools/benchmark.py, on a single small work."""
+"""`python -m benchmarks`, on a single small work."""
 
 import json
 import os
@@ -10,7 +10,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def run(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-W", "ignore", "tools/benchmark.py", *map(str, arguments)]
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks", *map(str, arguments)]
     return subprocess.run(
         command, cwd=REPOSITORY, env=os.environ, capture_output=True, text=True, timeout=300
     )

@@ -8,8 +8,10 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
 from torch import Tensor, nn
 
-from ..classes import panoptic_classes
-from ..engine import setup_cfg
+from detr_d2.acceleration import accelerate
+from detr_d2.classes import panoptic_classes
+from detr_d2.engine import setup_cfg
+
 from .reference import ReferencePanopticDETR
 from .settings import Settings
 from .variants import Variant
@@ -44,6 +46,8 @@ def build_detr(variant: Variant, cfg: CfgNode) -> AnyDETR:
         sharpen_masks(model)
     if variant.model == "reference":
         model = reference_of(model, cfg)
+    elif not variant.compiled:
+        accelerate(model)
     return compiled(model) if variant.compiled else model
 
 
