@@ -49,8 +49,10 @@ def _accelerate_resnet(backbone: resnet.ResNet) -> None:
     for number, name in enumerate(backbone.stage_names):
         blocks = list(backbone.stages[number])
         if all(type(block) in (resnet.BasicBlock, resnet.BottleneckBlock) for block in blocks):
-            backbone.stages[number] = FoldingStage(*blocks)
-            setattr(backbone, name, backbone.stages[number])
+            stage = FoldingStage(*blocks)
+            stage.training = backbone.stages[number].training
+            backbone.stages[number] = stage
+            setattr(backbone, name, stage)
 
 
 class ConvolvedLinear(nn.Linear):
@@ -67,7 +69,7 @@ class ConvolvedLinear(nn.Linear):
         """
         super().__init__(linear.in_features, linear.out_features, device="meta")
         self.weight, self.bias = linear.weight, linear.bias
-        self.train(linear.training)
+        self.training = linear.training
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
@@ -94,7 +96,7 @@ class PlanarGroupNorm(nn.GroupNorm):
         """
         super().__init__(norm.num_groups, norm.num_channels, norm.eps, norm.affine, device="meta")
         self.weight, self.bias = norm.weight, norm.bias
-        self.train(norm.training)
+        self.training = norm.training
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same, channels last where x is."""
@@ -115,7 +117,7 @@ class FoldingStem(CNNBlockBase):
         """
         super().__init__(stem.in_channels, stem.out_channels, stem.stride)
         self.conv1 = stem.conv1
-        self.train(stem.training)
+        self.training = stem.training
 
     def forward(self, x: Tensor) -> Tensor:
         """A 7x7 convolution and a 3x3 max pool, of stride 2 each."""
