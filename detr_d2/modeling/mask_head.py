@@ -75,6 +75,7 @@ class MHAttentionMap(nn.Module):
 
     @classmethod
     def from_config(cls, cfg):
+        """By MODEL.DETR."""
         return {"d_model": cfg.MODEL.DETR.HIDDEN_DIM, "num_heads": cfg.MODEL.DETR.NHEADS}
 
     def forward(self, queries: list[Tensor], memory: Tensor, padding_mask: Tensor | None) -> Tensor:
@@ -166,6 +167,11 @@ class MaskHeadSmallConv(nn.Module):
 
     @classmethod
     def from_config(cls, cfg, backbone_shape: dict[str, ShapeSpec]):
+        """By MODEL.DETR.
+
+        Raises:
+            UserError: where the backbone does not give a level of stride 4 to 16.
+        """
         levels = ("res4", "res3", "res2")
         require_levels(backbone_shape, levels, f"MODEL.DETR.MASK_HEAD {cfg.MODEL.DETR.MASK_HEAD}")
         return {

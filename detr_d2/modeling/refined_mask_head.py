@@ -89,6 +89,11 @@ class RefinedMaskHead(MaskHeadSmallConv):
 
     @classmethod
     def from_config(cls, cfg, backbone_shape):
+        """By MODEL.DETR, and the things of DATASETS.
+
+        Raises:
+            UserError: where the transformer has no pyramid.
+        """
         detr = cfg.MODEL.DETR
         levels = getattr(TRANSFORMER_REGISTRY.get(detr.TRANSFORMER), "pyramid_outputs", ())
         if not levels:

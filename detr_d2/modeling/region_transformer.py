@@ -105,6 +105,11 @@ class RegionTransformer(Transformer):
 
     @classmethod
     def from_config(cls, cfg, backbone_shape):
+        """By MODEL.DETR.
+
+        Raises:
+            UserError: where the backbone lacks a level, or has none of stride 4.
+        """
         key = f"MODEL.DETR.TRANSFORMER {cfg.MODEL.DETR.TRANSFORMER}"
         require_levels(backbone_shape, NAMES, key)
         if backbone_shape["res2"].stride != FINEST:
