@@ -14,7 +14,7 @@ from detectron2.layers import CNNBlockBase, Conv2d, FrozenBatchNorm2d
 from detectron2.modeling.backbone import resnet
 from torch import Tensor, nn
 
-from .modeling.tracing import is_traced
+from .modeling.computing import is_traced
 
 
 def accelerate(model: nn.Module) -> nn.Module:

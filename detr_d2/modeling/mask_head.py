@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .backbone import require_levels
-from .precision import at_least_float32
+from .computing import at_least_float32, is_traced
 from .registries import ATTENTION_MAP_REGISTRY, MASK_HEAD_REGISTRY
-from .tracing import is_traced
 
 
 @dataclass(frozen=True)

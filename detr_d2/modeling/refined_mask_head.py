@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from ..classes import panoptic_classes
 from ..errors import UserError
+from .computing import at_least_float32
 from .criterion import SetCriterion, number_of_targets
 from .mask_head import MaskHeadSmallConv, MaskQueries
 from .matcher import Matches, Targets
-from .precision import at_least_float32
 from .pyramid import points_of
 from .registries import MASK_HEAD_REGISTRY, TRANSFORMER_REGISTRY
 from .semantic import (

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .backbone import require_levels
 from .boxes import enlarged, pixels_xyxy
-from .precision import at_least_float32
+from .computing import at_least_float32
 from .pyramid import FINEST, NAMES, FeaturePyramid, Levels
 from .registries import TRANSFORMER_REGISTRY
 from .transformer import Context, Decoded, Transformer

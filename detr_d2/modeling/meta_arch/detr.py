@@ -21,12 +21,11 @@ from ..backbone import (
     padding_mask_of,
     resize_padding_mask,
 )
-from ..batching import infer_by_size
 from ..boxes import relative_cxcywh
+from ..computing import at_least_float32, infer_by_size
 from ..criterion import SetCriterion
 from ..matcher import Matches, Targets
 from ..postprocessing import classify, instances_from_queries
-from ..precision import at_least_float32
 from ..predictions import Predictions
 from ..registries import CRITERION_REGISTRY, POSITION_ENCODING_REGISTRY, TRANSFORMER_REGISTRY
 from ..transformer import Context, Decoded

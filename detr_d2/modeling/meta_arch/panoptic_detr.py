@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ...classes import classes_of_metadata, first_dataset, panoptic_classes
 from ...errors import UserError
 from ..backbone import level_shapes
+from ..computing import at_least_float32
 from ..mask_head import MaskQueries
 from ..matcher import Targets
 from ..merging import MergingRule
@@ -21,7 +22,6 @@ from ..postprocessing import (
     is_confident,
     panoptic_from_masks,
 )
-from ..precision import at_least_float32
 from ..predictions import Predictions
 from ..registries import ATTENTION_MAP_REGISTRY, MASK_HEAD_REGISTRY
 from .detr import DETR

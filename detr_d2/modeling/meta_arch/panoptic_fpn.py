@@ -8,7 +8,7 @@ from ...classes import classes_of_metadata, panoptic_classes
 from ...errors import UserError
 from ...model_kind import ModelKind
 from ..backbone import check_image_size
-from ..batching import infer_by_size
+from ..computing import infer_by_size
 
 
 @META_ARCH_REGISTRY.register()
