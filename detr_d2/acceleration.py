@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from .modeling.computing import is_traced
 
+# Weights of a linear layer: of fewer, a convolution takes longer than the product of matrices.
+_WIDE = 2**17
+
 
 def accelerate(model: nn.Module) -> nn.Module:
     """Replace what can be faster within `model`, in place.
@@ -23,8 +26,8 @@ def accelerate(model: nn.Module) -> nn.Module:
     * Detectron2's ResNet: where nothing of it is differentiated, norms that are fixed are folded
       into the convolutions before them, and a CPU does sums and ReLUs within convolutions. The
       blocks of a stage are not called then, but what they are made of: hooks on them see nothing.
-    * Linear layers become convolutions, and GroupNorms of few channels go by whole maps: on a CPU,
-      in training as well.
+    * Wide linear layers become convolutions, and GroupNorms of few channels go by whole maps: on a
+      CPU, in training as well.
 
     It is for a model that is built and not yet wrapped or hooked. Modules of other classes, those
     that are derived from these among them, are left alone.
@@ -34,7 +37,7 @@ def accelerate(model: nn.Module) -> nn.Module:
     """
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) is nn.Linear:
+            if type(child) is nn.Linear and child.weight.numel() >= _WIDE:
                 setattr(parent, name, ConvolvedLinear(child))
             elif type(child) is nn.GroupNorm:
                 setattr(parent, name, PlanarGroupNorm(child))
