@@ -14,7 +14,10 @@ from detectron2.layers import CNNBlockBase, Conv2d, FrozenBatchNorm2d
 from detectron2.modeling.backbone import resnet
 from torch import Tensor, nn
 
-from .modeling.tracing import is_traced
+from .modeling.computing import is_traced
+
+# Weights of a linear layer: of fewer, a convolution takes longer than the product of matrices.
+_WIDE = 2**17
 
 
 def accelerate(model: nn.Module) -> nn.Module:
@@ -23,8 +26,8 @@ def accelerate(model: nn.Module) -> nn.Module:
     * Detectron2's ResNet: where nothing of it is differentiated, norms that are fixed are folded
       into the convolutions before them, and a CPU does sums and ReLUs within convolutions. The
       blocks of a stage are not called then, but what they are made of: hooks on them see nothing.
-    * Linear layers become convolutions, and GroupNorms of few channels go by whole maps: on a CPU,
-      in training as well.
+    * Wide linear layers become convolutions, and GroupNorms of few channels go by whole maps: on a
+      CPU, in training as well.
 
     It is for a model that is built and not yet wrapped or hooked. Modules of other classes, those
     that are derived from these among them, are left alone.
@@ -34,7 +37,7 @@ def accelerate(model: nn.Module) -> nn.Module:
     """
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) is nn.Linear:
+            if type(child) is nn.Linear and child.weight.numel() >= _WIDE:
                 setattr(parent, name, ConvolvedLinear(child))
             elif type(child) is nn.GroupNorm:
                 setattr(parent, name, PlanarGroupNorm(child))
@@ -49,8 +52,10 @@ def _accelerate_resnet(backbone: resnet.ResNet) -> None:
     for number, name in enumerate(backbone.stage_names):
         blocks = list(backbone.stages[number])
         if all(type(block) in (resnet.BasicBlock, resnet.BottleneckBlock) for block in blocks):
-            backbone.stages[number] = FoldingStage(*blocks)
-            setattr(backbone, name, backbone.stages[number])
+            stage = FoldingStage(*blocks)
+            stage.training = backbone.stages[number].training
+            backbone.stages[number] = stage
+            setattr(backbone, name, stage)
 
 
 class ConvolvedLinear(nn.Linear):
@@ -67,7 +72,7 @@ class ConvolvedLinear(nn.Linear):
         """
         super().__init__(linear.in_features, linear.out_features, device="meta")
         self.weight, self.bias = linear.weight, linear.bias
-        self.train(linear.training)
+        self.training = linear.training
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
@@ -94,7 +99,7 @@ class PlanarGroupNorm(nn.GroupNorm):
         """
         super().__init__(norm.num_groups, norm.num_channels, norm.eps, norm.affine, device="meta")
         self.weight, self.bias = norm.weight, norm.bias
-        self.train(norm.training)
+        self.training = norm.training
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same, channels last where x is."""
@@ -115,7 +120,7 @@ class FoldingStem(CNNBlockBase):
         """
         super().__init__(stem.in_channels, stem.out_channels, stem.stride)
         self.conv1 = stem.conv1
-        self.train(stem.training)
+        self.training = stem.training
 
     def forward(self, x: Tensor) -> Tensor:
         """A 7x7 convolution and a 3x3 max pool, of stride 2 each."""

@@ -13,6 +13,12 @@ from detr_d2 import acceleration
 from detr_d2.acceleration import ConvolvedLinear, PlanarGroupNorm, accelerate
 
 
+@pytest.fixture
+def any_width(monkeypatch):
+    """Narrow linear layers are replaced as well."""
+    monkeypatch.setattr(acceleration, "_WIDE", 0)
+
+
 def accelerated(module: nn.Module) -> nn.Module:
     """A copy, in a parent, since a module cannot be replaced by itself."""
     return accelerate(nn.Sequential(copy.deepcopy(module)))
@@ -21,7 +27,7 @@ def accelerated(module: nn.Module) -> nn.Module:
 @pytest.mark.parametrize("shape", [(5,), (1, 5), (7, 5), (2, 7, 5), (3, 2, 7, 5), (2, 0, 5)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_linear_layer_is_the_product_that_it_stands_for(shape, dtype, bias):
+def test_a_linear_layer_is_the_product_that_it_stands_for(shape, dtype, bias, any_width):
     ours = accelerated(nn.Linear(5, 3, bias).to(dtype))[0]
     assert type(ours) is ConvolvedLinear
     x = torch.randn(shape, dtype=dtype, requires_grad=True)
@@ -42,13 +48,18 @@ def test_a_linear_layer_is_the_product_that_it_stands_for(shape, dtype, bias):
         torch.testing.assert_close(a.grad.double(), b.grad, rtol=0, atol=tolerance)
 
 
-def test_a_linear_layer_takes_tokens_in_any_order_in_memory():
+def test_a_linear_layer_takes_tokens_in_any_order_in_memory(any_width):
     ours, x = accelerated(nn.Linear(5, 3))[0], torch.randn(2, 5, 7).transpose(1, 2)
     torch.testing.assert_close(ours(x), nn.Linear.forward(ours, x))
 
 
+def test_narrow_layers_are_left_alone():
+    model = accelerate(nn.Sequential(nn.Linear(256, 511), nn.Linear(256, 512)))
+    assert [type(layer) for layer in model] == [nn.Linear, ConvolvedLinear]
+
+
 @torch.no_grad()
-def test_mixed_precision_casts_a_linear_layer():
+def test_mixed_precision_casts_a_linear_layer(any_width):
     ours, x = accelerated(nn.Linear(5, 3))[0], torch.randn(2, 7, 5)
     with torch.autocast("cpu", torch.bfloat16):
         assert ours(x).dtype == torch.bfloat16
@@ -79,7 +90,7 @@ def test_a_group_norm_takes_no_image_and_a_part_of_a_map():
     torch.testing.assert_close(ours(x), nn.GroupNorm.forward(ours, x.clone()))
 
 
-def test_parameters_and_their_names_stay(build_model):
+def test_parameters_and_their_names_stay(build_model, any_width):
     model = build_model("PanopticDETR").eval()
     named, state = dict(model.named_parameters()), list(model.state_dict())
     modes = {name: module.training for name, module in model.named_modules()}
@@ -97,7 +108,7 @@ def test_parameters_and_their_names_stay(build_model):
 
 @torch.no_grad()
 @pytest.mark.parametrize("sizes", [[(65, 97), (64, 80)], [(70, 90)]])
-def test_the_model_predicts_the_same(build_model, sizes):
+def test_the_model_predicts_the_same(build_model, sizes, any_width):
     plain = build_model("PanopticDETR").double().eval()
     fast = accelerate(copy.deepcopy(plain))
     inputs = [{"image": (torch.rand(3, *size) * 255).double()} for size in sizes]
@@ -111,7 +122,7 @@ def test_the_model_predicts_the_same(build_model, sizes):
         torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
 
 
-def test_derived_classes_and_other_norms_are_left_alone():
+def test_derived_classes_and_other_norms_are_left_alone(any_width):
     class Own(nn.Linear):
         pass
 

@@ -76,22 +76,3 @@ def test_parts_are_in_the_registries():
     assert "Transformer" in modeling.TRANSFORMER_REGISTRY
     assert "MHAttentionMap" in modeling.ATTENTION_MAP_REGISTRY
     assert "MaskHeadSmallConv" in modeling.MASK_HEAD_REGISTRY
-
-
-def test_import_directions():
-    """`modeling` knows nothing of data, evaluation and engine; only meta-archs know all parts."""
-    package = Path(detr_d2.__file__).parent
-    forbidden = {
-        "modeling": ("data", "evaluation", "engine", "checkpoint", "drawing"),
-        "data": ("modeling", "evaluation", "engine", "checkpoint", "drawing"),
-        "evaluation": ("modeling", "engine", "checkpoint"),  # it draws the page of results
-        "checkpoint": ("modeling", "evaluation", "engine", "drawing"),
-    }
-    for part, others in forbidden.items():
-        for file in (package / part).rglob("*.py"):
-            lines = [
-                x for x in file.read_text().splitlines() if x.startswith(("from .", "import "))
-            ]
-            for line in lines:
-                module = line.split()[1].lstrip(".").split(".")[0]
-                assert not (line.startswith("from ..") and module in others), f"{file}: {line}"

@@ -3,6 +3,7 @@
 from .data import Evaluation, Loading
 from .inference import BoxInference, MaskInference, PanopticInference
 from .merging import MergingAll, MergingAllByScores, MergingByScores, MergingKept
+from .quality import QualityInMemory, QualityOfFiles
 from .training import JointTraining, MaskTraining
 from .work import Case, Work
 
@@ -20,6 +21,8 @@ WORKS: dict[str, type[Work]] = {
         MergingAllByScores,
         Loading,
         Evaluation,
+        QualityOfFiles,
+        QualityInMemory,
     )
 }
 

@@ -123,6 +123,7 @@ class Checkpointer(DetectionCheckpointer):
         return True
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Name the file that a resume reads, at once or not at all."""
         write_on_disk(
             Path(self.save_dir, "last_checkpoint"),
             lambda file: file.write(last_filename_basename.encode()),

@@ -35,6 +35,7 @@ class Candidate:
 
     @property
     def dataset(self) -> str:
+        """The name of what all candidates are evaluated on."""
         return self.cfg.DATASETS.TEST[0]
 
 

@@ -12,7 +12,7 @@ from ..evaluation import results_folder
 from .candidates import Candidate
 from .curves import History, draw_histories, history_of
 from .pictures import disagreements, gallery
-from .predictions import Predictions
+from .predictions import SavedPredictions
 from .report import Section, drawing, write_report
 from .stages import cost, evaluate, train
 from .tables import cost_table, quality_tables
@@ -50,7 +50,7 @@ def compare(candidates: list[Candidate], output: Path, images: int, load: bool) 
         results[name] = evaluate(candidate, weights[name], folder)
         costs[name] = cost(candidate, weights[name], folder)
         of_dataset = Path(results_folder(folder, candidate.dataset))
-        predictions[name] = Predictions(of_dataset, metadata)
+        predictions[name] = SavedPredictions(of_dataset, metadata)
     histories = {c.name: None if load else history_of(c) for c in candidates}
 
     sections = [
@@ -93,7 +93,7 @@ def _curves_sections(histories: dict[str, History | None]) -> list[Section]:
 
 
 def _picture_sections(
-    dataset: str, predictions: dict[str, Predictions], images: int
+    dataset: str, predictions: dict[str, SavedPredictions], images: int
 ) -> list[Section]:
     metadata = MetadataCatalog.get(dataset)
     sources = dataset_images(dataset)

@@ -9,11 +9,13 @@ from tqdm import tqdm
 from ..drawing import draw_panoptic, side_by_side
 from ..engine.sources import ImageSource
 from .disagreement import disagreement
-from .predictions import Predictions, as_tensor
+from .predictions import SavedPredictions, as_tensor
 from .report import Picture, photograph
 
 
-def disagreements(sources: list[ImageSource], predictions: dict[str, Predictions]) -> list[float]:
+def disagreements(
+    sources: list[ImageSource], predictions: dict[str, SavedPredictions]
+) -> list[float]:
     """For each image the mean of `disagreement` over all pairs of candidates."""
     found = []
     for source in tqdm(sources, "Comparing predictions"):
@@ -26,7 +28,7 @@ def disagreements(sources: list[ImageSource], predictions: dict[str, Predictions
 def gallery(
     prefix: str,
     sources: list[ImageSource],
-    predictions: dict[str, Predictions],
+    predictions: dict[str, SavedPredictions],
     metadata: Metadata,
     captions: list[str],
 ) -> list[Picture]:

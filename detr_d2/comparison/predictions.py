@@ -13,7 +13,7 @@ PanopticMap = tuple[np.ndarray, list[dict]]
 """(H, W) ids with 0 = VOID, and `id`, `category_id` (contiguous) and `isthing` of each."""
 
 
-class Predictions:
+class SavedPredictions:
     """`predictions.json` and `panoptic/` of a `PanopticEvaluator`, one image at a time."""
 
     def __init__(self, folder: Path, metadata: Metadata):

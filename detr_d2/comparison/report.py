@@ -1,7 +1,6 @@
 """A report of sections, as Markdown with its pictures beside it and as one HTML page."""
 
 import base64
-import html
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,19 +9,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ..data.files import written_beside
+from ..pages import render
 from .tables import Table
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em;
-       color: #222; }
-table { border-collapse: collapse; margin: 1em 0; }
-th, td { padding: .2em .9em; border-bottom: 1px solid #ddd; text-align: right; }
-th:first-child, td:first-child { text-align: left; }
-td.best { font-weight: bold; }
-figure { margin: 1.5em 0; }
-figcaption { color: #555; }
-img { max-width: 100%; }
-"""
 
 
 @dataclass(frozen=True)
@@ -38,6 +26,11 @@ class Picture:
     caption: str
     content: bytes
     suffix: str
+
+    def as_data(self) -> str:
+        """Its address in a page, which is the picture itself."""
+        kind = "jpeg" if self.suffix == ".jpg" else "png"
+        return f"data:image/{kind};base64,{base64.b64encode(self.content).decode()}"
 
 
 @dataclass(frozen=True)
@@ -107,37 +100,4 @@ def _markdown_table(table: Table) -> str:
 
 def as_html(title: str, sections: list[Section]) -> str:
     """One page that loads nothing: pictures are inside, and there are no scripts."""
-    parts = [
-        "<!DOCTYPE html>",
-        '<html lang="en"><head><meta charset="utf-8">',
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head><body>",
-        f"<h1>{html.escape(title)}</h1>",
-    ]
-    for section in sections:
-        parts.append(f"<h2>{html.escape(section.title)}</h2>")
-        parts += [f"<p>{html.escape(text)}</p>" for text in section.text.split("\n\n") if text]
-        parts += [_html_table(table) for table in section.tables]
-        parts += [_html_picture(picture) for picture in section.pictures]
-    return "\n".join([*parts, "</body></html>", ""])
-
-
-def _html_table(table: Table) -> str:
-    head = "".join(f"<th>{html.escape(text)}</th>" for text in table.headers)
-    lines = [f"<table><tr>{head}</tr>"]
-    for (title, *values), best in zip(table.rows, table.best):
-        cells = [f"<td>{html.escape(title)}</td>"]
-        for number, value in enumerate(values):
-            cell = '<td class="best">' if number == best else "<td>"
-            cells.append(f"{cell}{html.escape(value)}</td>")
-        lines.append(f"<tr>{''.join(cells)}</tr>")
-    return "\n".join([*lines, "</table>"])
-
-
-def _html_picture(picture: Picture) -> str:
-    kind = "jpeg" if picture.suffix == ".jpg" else "png"
-    data = base64.b64encode(picture.content).decode()
-    caption = html.escape(picture.caption)
-    return (
-        f'<figure><img alt="{caption}" src="data:image/{kind};base64,{data}">'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
+    return render(__package__, "report.html", title=title, sections=sections, zip=zip)

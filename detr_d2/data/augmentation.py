@@ -26,6 +26,7 @@ class OfficialResize(T.Augmentation):
         self.max_size = max_size
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
+        """For an image (H, W, 3): a length is drawn."""
         length = int(np.random.choice(self.lengths))
         if length == 0:
             return T.NoOpTransform()

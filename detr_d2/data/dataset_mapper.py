@@ -38,6 +38,7 @@ class PanopticDatasetMapper:
 
     @classmethod
     def from_config(cls, cfg):
+        """By INPUT, augmentations of training."""
         return {
             "augmentations": build_augmentations(cfg, is_train=True),
             "image_format": cfg.INPUT.FORMAT,
@@ -105,6 +106,7 @@ class InferenceDatasetMapper:
 
     @classmethod
     def from_config(cls, cfg):
+        """By INPUT, resizing alone."""
         return {
             "augmentations": build_augmentations(cfg, is_train=False),
             "image_format": cfg.INPUT.FORMAT,

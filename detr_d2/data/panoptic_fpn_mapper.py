@@ -30,6 +30,7 @@ class PanopticFPNDatasetMapper(PanopticDatasetMapper):
 
     @classmethod
     def from_config(cls, cfg):
+        """By INPUT, the classes of DATASETS and MODEL.SEM_SEG_HEAD.IGNORE_VALUE."""
         return {
             **super().from_config(cfg),
             "classes": panoptic_classes(cfg),

@@ -28,6 +28,7 @@ class ClippedAdamW(torch.optim.AdamW):
         self.norm_type = norm_type
 
     def step(self, closure=None):
+        """Clip all gradients together, then step."""
         self.clip()
         return super().step(closure)
 

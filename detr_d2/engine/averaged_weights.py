@@ -39,6 +39,7 @@ class AverageWeights(HookBase):
         return self._averaged.module
 
     def after_step(self):
+        """Take the weights of this step in."""
         self._averaged.update_parameters(self._trained)
 
     @torch.no_grad()
@@ -48,6 +49,7 @@ class AverageWeights(HookBase):
         torch._foreach_lerp_(averaged, trained, 1 - decay)
 
     def state_dict(self):
+        """The weights that are trained, and the number of steps in the average."""
         steps = self._averaged.n_averaged.item()
         return {"trained": self._trained.state_dict(), "steps": steps}
 

@@ -33,6 +33,7 @@ class KeepCheckpoints(HookBase):
         self._best, self._last_evaluated = -math.inf, -1
 
     def before_train(self):
+        """Learn from the file what the best was, where a training goes on."""
         file = Path(self._checkpointer.save_dir, f"{BEST}.pth")
         if self.trainer.start_iter > 0 and file.is_file():
             try:
@@ -41,11 +42,13 @@ class KeepCheckpoints(HookBase):
                 logger.warning("%s The next evaluation is the best until now.", error)
 
     def after_step(self):
+        """Behind an evaluation keep the best, behind a checkpoint remove older ones."""
         self._keep_best()
         if self._keep and (self.trainer.iter + 1) % self._period == 0:
             remove_older(Path(self._checkpointer.save_dir), self._keep)
 
     def after_train(self):
+        """Keep the best once more."""
         self._keep_best()  # the last evaluation is then
 
     def _keep_best(self) -> None:

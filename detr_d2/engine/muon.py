@@ -86,6 +86,7 @@ class ClippedMuon(ClippedAdamW):
 
     @torch.no_grad()
     def step(self, closure=None):
+        """Clip all gradients together, then step: matrices by Muon, the others by AdamW."""
         self.clip()
         everything = self.param_groups
         for group in everything:

@@ -32,14 +32,17 @@ class EndWhenAsked(HookBase):
         self._handlers = {}
 
     def before_train(self):
+        """Listen to the signals."""
         if threading.current_thread() is not threading.main_thread():
             return  # Python leaves signals to the main thread
         self._handlers = exchange_handlers(dict.fromkeys(PREEMPTION, self._ask))
 
     def after_train(self):
+        """Let answer again what did before."""
         exchange_handlers(self._handlers)
 
     def after_step(self):
+        """Write a checkpoint and end, where a process was asked to."""
         iteration = self.trainer.iter
         if iteration + 1 >= self.trainer.max_iter or not self._asked_of_any():
             return

@@ -29,6 +29,7 @@ class SamplePictures(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
+        """Begin with the first picture again."""
         self._drawn = 0
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:

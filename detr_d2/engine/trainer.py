@@ -86,11 +86,17 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_model(cls, cfg):
+        """The model of `cfg`, accelerated.
+
+        Raises:
+            UserError: where there is no such device.
+        """
         check_device(cfg)
         return accelerate(super().build_model(cfg))
 
     @classmethod
     def build_optimizer(cls, cfg, model):
+        """See `build_optimizer` of optimizer.py."""
         return build_optimizer(cfg, model)
 
     @classmethod
@@ -134,6 +140,11 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_test_loader(cls, cfg, dataset_name):
+        """One image a batch, in the order of the dataset.
+
+        Raises:
+            UserError: where its classes are not the model's, or an image is not as it is described.
+        """
         require_coco(dataset_name)
         dataset = load_dicts(dataset_name, filter_empty=False)
         check_dataset_classes(cfg, dataset_name)
@@ -145,11 +156,13 @@ class Trainer(DefaultTrainer):
         )
 
     def train(self):
+        """Train until SOLVER.MAX_ITER; a reading process that dies is one sentence."""
         with dead_readers_named():
             return super().train()
 
     @classmethod
     def test(cls, cfg, model, evaluators=None):
+        """Evaluate on DATASETS.TEST: metrics by name, of several datasets by dataset."""
         with dead_readers_named():
             return super().test(cfg, model, evaluators)
 
@@ -164,6 +177,7 @@ class Trainer(DefaultTrainer):
         return DatasetEvaluators([evaluator, pictures])
 
     def build_hooks(self):
+        """Detectron2's, and those of SOLVER: averages, preemption, kept checkpoints, watching."""
         built = super().build_hooks()
         evaluation = next(i for i, hook in enumerate(built) if isinstance(hook, EvalHook))
         built[evaluation] = EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate)
@@ -187,6 +201,7 @@ class Trainer(DefaultTrainer):
         return self._last_eval_results
 
     def resume_or_load(self, resume=True):
+        """Go on behind the last checkpoint of OUTPUT_DIR, or begin with MODEL.WEIGHTS."""
         super().resume_or_load(resume)
         if self.start_iter >= self.max_iter:
             logger.warning(
@@ -221,6 +236,7 @@ class Trainer(DefaultTrainer):
         return getattr(dataset, "order", None)
 
     def run_step(self):
+        """One step, whose chance follows from the seed and the iteration."""
         if self.order is not None:
             # Dropout and what else the model draws, as it would be after a resume.
             fix_chance(self.order.seed, comm.get_rank(), self.iter)
@@ -228,10 +244,15 @@ class Trainer(DefaultTrainer):
         super().run_step()
 
     def state_dict(self):
+        """Of Detectron2's trainer, and the order of the images."""
         order = {} if self.order is None else {"order": asdict(self.order)}
         return {**super().state_dict(), **order}
 
     def load_state_dict(self, state_dict):
+        """
+        Raises:
+            UserError: where another optimiser, or other parameters, were trained.
+        """
         theirs = state_dict["_trainer"]["optimizer"]["param_groups"]
         if _kinds(theirs) != _kinds(self._trainer.optimizer.param_groups):
             raise UserError(

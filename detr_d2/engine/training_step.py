@@ -71,6 +71,11 @@ class TrainingStep(SimpleTrainer):
         self.grad_scaler = torch.amp.GradScaler(device_type, enabled=precision == "float16")
 
     def run_step(self):
+        """One step of the optimiser; one whose loss is no number on any process is passed over.
+
+        Raises:
+            UserError: after too many of these in a row.
+        """
         start = time.perf_counter()
         batch = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
@@ -137,9 +142,11 @@ class TrainingStep(SimpleTrainer):
         logger.warning("%s It is passed over.", sentence)
 
     def state_dict(self):
+        """Of Detectron2's, and the scale of float16."""
         return {**super().state_dict(), "grad_scaler": self.grad_scaler.state_dict()}
 
     def load_state_dict(self, state_dict):
+        """What `state_dict` gave; a scale only where there is one to set."""
         super().load_state_dict(state_dict)
         # A checkpoint of float32 or bfloat16 training has no scale to go on with.
         if state_dict.get("grad_scaler") and self.grad_scaler.is_enabled():

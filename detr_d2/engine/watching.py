@@ -37,6 +37,7 @@ class WatchTraining(HookBase):
         self._said = False
 
     def after_step(self):
+        """Collect, and once a period write."""
         norm = getattr(self._optimizer, "gradient_norm", None)
         if norm is not None:
             self._norms.append(norm)

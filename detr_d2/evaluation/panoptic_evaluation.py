@@ -62,6 +62,7 @@ class PanopticEvaluator(DatasetEvaluator):
         self.reset()
 
     def reset(self) -> None:
+        """Forget all images; waits for those that are being compared."""
         for job in self._pending:
             job.cancel()
         wait(self._pending)  # what has begun would write beside the results of what comes next

@@ -1,7 +1,6 @@
 """A page of predictions beside their ground truth, worst first."""
 
 import os
-from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +15,12 @@ from ..data.panoptic_map import places_of, read_panoptic_png
 from ..data.registration import metadata_of
 from ..drawing import draw_segments
 from ..errors import UserError
+from ..pages import render
 from .panoptic_files import ImageResult, PanopticGroundTruth, evaluate_files
 from .panoptic_quality import Segments
 from .panoptic_report import averages
 
 MISTAKES = {"missed": (215, 25, 28), "false": (253, 174, 0), "wrong class": (123, 50, 148)}
-_TEMPLATE = Path(__file__).with_name("results_page.html")
 
 
 def write_results_page(
@@ -60,7 +59,15 @@ def write_results_page(
         f"Shown: {len(articles)}, the lowest PQ first."
     )
     title = f"Panoptic results on {os.path.basename(panoptic_json)}"
-    write_text(Path(output) / "index.html", _page(title, summary, articles))
+    page = render(
+        __package__,
+        "results_page.html",
+        title=title,
+        summary=summary,
+        articles=articles,
+        colors=MISTAKES,
+    )
+    write_text(Path(output) / "index.html", page)
     return len(articles)
 
 
@@ -72,8 +79,8 @@ def _articles(
     found_root: str,
     output: Path,
     white: int,
-) -> list[str]:
-    """Draw the images of `results` into `output`/images; gives the part of the page for each."""
+) -> list[dict]:
+    """Draw the images of `results` into `output`/images; gives what the page tells of each."""
     panoptic_json = truth.panoptic_json
     metadata = Metadata(name=panoptic_json, **metadata_of(truth.categories, panoptic_json))
     articles = []
@@ -92,7 +99,7 @@ def _articles(
             with written_beside(output / paths[title]) as unfinished:
                 Image.fromarray(picture).save(unfinished, format="JPEG", quality=90)
         size = pictures["photograph"].shape[:2]
-        articles.append(_article(number, name, size, result, paths, truth.categories))
+        articles.append(_article(name, size, result, paths, truth.categories))
     return articles
 
 
@@ -113,17 +120,6 @@ def _pictures(
         "prediction": _draw(image, found_map, result.match.found, metadata),
         "mistakes": draw_mistakes(image, truth_map, found_map, result),
     }
-
-
-def _page(title: str, summary: str, articles: list[str]) -> str:
-    page = _TEMPLATE.read_text(encoding="utf-8")
-    for key, text in (
-        ("TITLE", escape(title)),
-        ("SUMMARY", escape(summary)),
-        ("ARTICLES", "\n".join(articles)),
-    ):
-        page = page.replace(f"<!-- {key} -->", text)
-    return page
 
 
 def draw_mistakes(
@@ -179,33 +175,24 @@ def _draw(image: np.ndarray, ids: np.ndarray, segments: Segments, metadata: Meta
 
 
 def _article(
-    number: int,
     name: str,
     size: tuple[int, ...],
     result: ImageResult,
     paths: dict[str, str],
     categories: list[dict],
-) -> str:
+) -> dict:
+    """What results_page.html tells of an image."""
     quality = result.match.quality()
     found = result.match.hits.any(axis=1)[~result.match.truth.crowd]
-    height, width = size  # known beforehand, so that nothing moves when a picture arrives
-    figures = "".join(
-        f'<figure><a href="{path}"><img src="{path}" width="{width}" height="{height}" '
-        f'loading="lazy" alt="{title} of {escape(name)}"></a>'
-        f"<figcaption>{title}</figcaption></figure>"
-        for title, path in paths.items()
-    )
-    rows = "".join(
-        f'<dt class="{kind.replace(" ", "-")}">{kind} ({len(items)})</dt>'
-        f"<dd>{escape(', '.join(items)) or 'none'}</dd>"
-        for kind, items in mistakes(result, categories).items()
-    )
-    numbers = ", ".join(
-        f"{key} {100 * x:.1f}" for key, x in zip(("PQ", "SQ", "RQ"), quality) if not np.isnan(x)
-    )
-    return (
-        f'<article id="image-{number}" tabindex="-1">'
-        f'<h2>{number + 1}. <span class="name">{escape(name)}</span></h2>'
-        f"<p>{numbers or 'nothing to find'}; {found.sum()} of {len(found)} segments found</p>"
-        f'<div class="row">{figures}</div><dl>{rows}</dl></article>'
-    )
+    return {
+        "name": name,
+        "numbers": ", ".join(
+            f"{key} {100 * x:.1f}" for key, x in zip(("PQ", "SQ", "RQ"), quality) if not np.isnan(x)
+        ),
+        "found": found.sum(),
+        "segments": len(found),
+        "pictures": paths,
+        "width": size[1],
+        "height": size[0],
+        "mistakes": mistakes(result, categories),
+    }

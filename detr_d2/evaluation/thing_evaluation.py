@@ -59,6 +59,7 @@ class ThingEvaluator(COCOEvaluator):
         super().__init__(things, tasks, output_dir=output_dir)
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        """Take in the things among the instances of each image."""
         super().process(inputs, [{"instances": self._things(o["instances"])} for o in outputs])
 
     def _things(self, instances):

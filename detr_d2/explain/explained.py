@@ -37,6 +37,7 @@ class Explained:
 
     @property
     def has_pyramid(self) -> bool:
+        """Whether the transformer has a pyramid of the encoded image."""
         return "pyramid.res2" in self.image
 
     @property

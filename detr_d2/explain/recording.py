@@ -101,6 +101,7 @@ class Pass:
 
     @property
     def features(self) -> list[str]:
+        """The names of the backbone's levels, such as "res5"."""
         return [name for name in self.tensors if re.fullmatch(r"res\d", name)]
 
 

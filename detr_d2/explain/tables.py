@@ -1,9 +1,9 @@
-"""The tables of the page, as HTML; whatever comes from files is escaped."""
+"""The tables of the page, as rows of texts, which tables.html writes."""
 
 import math
 import re
 from collections.abc import Set
-from html import escape
+from dataclasses import dataclass
 
 from .ground_truth import Pair, Verdict
 from .image_trace import ImageTrace
@@ -12,130 +12,126 @@ from .pictures import css_color
 from .proposals import Proposal
 
 
-def rows(cells_of_rows: list[list], numbers: Set[int] = frozenset()) -> str:
-    """Table rows. Text is escaped; `Markup` is not; `numbers` are the columns set to the right."""
-    html = []
-    for cells in cells_of_rows:
-        html.append("<tr>")
-        for column, cell in enumerate(cells):
-            text = cell if isinstance(cell, Markup) else escape(str(cell))
-            html.append(f"<td{' class=number' if column in numbers else ''}>{text}</td>")
-        html.append("</tr>")
-    return "".join(html)
+@dataclass(frozen=True)
+class Colored:
+    """A text with a square of a CSS colour before it."""
+
+    text: object
+    color: str
 
 
-class Markup(str):
-    """HTML that is our own."""
+@dataclass(frozen=True)
+class Marked:
+    """A text of a class of the stylesheet, or code."""
+
+    text: str
+    kind: str
 
 
-def tensor_table(described: list[dict], pattern: str) -> str:
-    """The tensors whose names match, folded away: name, shape in letters and numbers, range."""
-    cells = []
+@dataclass(frozen=True)
+class Row:
+    """
+    Attributes:
+        cells: `Colored`, `Marked`, or what has a text.
+        query: that a click on the row chooses.
+    """
+
+    cells: list
+    query: int | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """
+    Attributes:
+        numbers: the columns that are set to the right.
+    """
+
+    headers: list[str]
+    rows: list[Row]
+    numbers: Set[int] = frozenset()
+
+
+def tensor_table(described: list[dict], pattern: str) -> Table:
+    """The tensors whose names match: name, shape in letters and numbers, range."""
+    rows = []
     for tensor in described:
         if re.fullmatch(pattern, tensor["name"]):
             ends = tensor["range"]
-            cells.append(
-                [
-                    Markup(f"<code>{tensor['name']}</code>"),
-                    tensor["letters"],
-                    " x ".join(map(str, tensor["shape"])),
-                    tensor["dtype"],
-                    "none" if ends is None else " to ".join(_short(end) for end in ends),
-                    tensor["meaning"],
-                ]
-            )
-    head = "<tr><th>name<th>shape<th>here<th>type<th>range<th>what it is</tr>"
-    return (
-        "<details><summary>Tensors</summary><div class=scroll><table><thead>"
-        f"{head}</thead><tbody>{rows(cells)}</tbody></table></div></details>"
-    )
+            cells = [
+                Marked(tensor["name"], "code"),
+                tensor["letters"],
+                " x ".join(map(str, tensor["shape"])),
+                tensor["dtype"],
+                "none" if ends is None else " to ".join(_short(end) for end in ends),
+                tensor["meaning"],
+            ]
+            rows.append(Row(cells))
+    return Table(["name", "shape", "here", "type", "range", "what it is"], rows)
 
 
 def _short(number: float | bool) -> str:
     return f"{number:.3g}" if isinstance(number, float) else str(number)
 
 
-def swatch(number: int) -> Markup:
-    """A square of the colour of a query or a class."""
-    return Markup(f'<span class="swatch" style="background:{css_color(number)}"></span> ')
-
-
-def class_key(classes: list[int], names: list[str]) -> str:
-    """The colours of classes."""
-    return ", ".join(f"{swatch(number)}{escape(names[number])}" for number in classes)
-
-
-def query_list(image: ImageTrace, labels: list[str]) -> str:
-    """Radio buttons, which the arrow keys walk through: those that pass, and folded the others."""
+def query_list(image: ImageTrace, labels: list[str]) -> dict[str, list[dict]]:
+    """`passing` and `others`, the best first: `number`, `label`, `score` and `color` of each."""
     scores, kept = image["scores"].tolist(), image["kept"].tolist()
     order = sorted(range(len(scores)), key=lambda query: -scores[query])
-
-    def buttons(passes: bool) -> str:
-        return "".join(
-            f'<label class="query"><input type="radio" name="query" value="{q}">{swatch(q)}'
-            f'<span>{q} {escape(labels[q])}</span><span class="score">{scores[q]:.0%}</span>'
-            "</label>"
-            for q in order
-            if kept[q] == passes
-        )
-
-    num_kept = sum(kept)
-    fieldsets = ""
-    if num_kept:
-        fieldsets = f"<fieldset><legend>{num_kept} pass</legend>{buttons(True)}</fieldset>"
-    if num_kept < len(kept):
-        others = f"{len(kept) - num_kept} do not pass"
-        fieldsets += (
-            f"<details><summary>{others}</summary><fieldset>{buttons(False)}</fieldset></details>"
-        )
-    return fieldsets
+    queries = [
+        {"number": q, "label": labels[q], "score": f"{scores[q]:.0%}", "color": css_color(q)}
+        for q in order
+    ]
+    return {
+        "passing": [query for query in queries if kept[query["number"]]],
+        "others": [query for query in queries if not kept[query["number"]]],
+    }
 
 
-def query_table(image: ImageTrace, labels: list[str]) -> str:
+def query_table(image: ImageTrace, labels: list[str]) -> Table:
     """All N queries: class, score, box, whether it passes."""
-    html = "<table><thead><tr><th>query<th>class<th>score<th>passes<th>cx, cy, w, h</thead><tbody>"
+    rows = []
     columns = (image[name].tolist() for name in ("scores", "kept", "boxes"))
     for query, (score, kept, box) in enumerate(zip(*columns)):
         cells = [
-            Markup(swatch(query) + str(query)),
+            Colored(query, css_color(query)),
             labels[query],
             f"{score:.3f}",
             "yes" if kept else "no",
             ", ".join(f"{x:.3f}" for x in box),
         ]
-        html += rows([cells]).replace("<tr>", f'<tr data-query="{query}">')
-    return html + "</tbody></table>"
+        rows.append(Row(cells, query))
+    return Table(["query", "class", "score", "passes", "cx, cy, w, h"], rows)
 
 
-def proposal_rows(found: list[Proposal], size: tuple[int, ...]) -> str:
+def proposal_table(found: list[Proposal], size: tuple[int, ...]) -> Table:
     """Which cell each query of a thing is; `size` is (H, W) of the network's image."""
-    html = ""
+    rows = []
     for p in found:
         x, y = p.cell
         cells = [
-            Markup(swatch(p.query) + str(p.query)),
+            Colored(p.query, css_color(p.query)),
             f"Res{p.level[3:]}",
             f"{x * size[1]:.0f}, {y * size[0]:.0f}",
             p.label,
             f"{p.score:.3f}",
             ", ".join(f"{x:.3f}" for x in p.box),
         ]
-        html += rows([cells]).replace("<tr>", f'<tr data-query="{p.query}">')
-    return html
+        rows.append(Row(cells, p.query))
+    return Table(["query", "level", "cell: x, y", "class", "score", "cx, cy, w, h"], rows)
 
 
-def merging_rows(steps: list[MergingStep], queries: list[int]) -> str:
+def merging_table(steps: list[MergingStep], queries: list[int]) -> Table:
     """The steps; a query that was dropped for the share of its mask has that behind it."""
-    cells = []
+    rows = []
     for step in steps:
         removed = [
             str(queries[place]) + (f" ({share_text(step.shares[place])})" if step.shares else "")
             for place in step.removed
         ]
-        cells.append(
-            [step.title, step.num_segments, step.pixels_changed, ", ".join(removed) or "none"]
-        )
-    return rows(cells, {1, 2})
+        cells = [step.title, step.num_segments, step.pixels_changed, ", ".join(removed) or "none"]
+        rows.append(Row(cells))
+    return Table(["step", "segments", "pixels changed", "queries removed"], rows, {1, 2})
 
 
 def share_text(share: float) -> str:
@@ -143,73 +139,71 @@ def share_text(share: float) -> str:
     return "no pixel of its own" if math.isnan(share) else f"wins {share:.0%}"
 
 
-def segment_rows(
+def segment_table(
     segments_info: list[dict],
     queries_of_id: dict[int, list[int]],
     number_of_id: dict[int, int],
     names: list[str],
-) -> str:
+) -> Table:
     """The segments of the result, in the colours of its picture."""
-    cells = []
+    rows = []
     for info in segments_info:
-        queries = queries_of_id[info["id"]]
-        cells.append(
-            [
-                Markup(swatch(number_of_id[info["id"]]) + str(info["id"])),
-                names[info["category_id"]],
-                "thing" if info["isthing"] else "stuff",
-                f"{info['score']:.0%}",
-                info["area"],
-                ", ".join(map(str, queries)),
-            ]
-        )
-    return rows(cells, {3, 4})
+        cells = [
+            Colored(info["id"], css_color(number_of_id[info["id"]])),
+            names[info["category_id"]],
+            "thing" if info["isthing"] else "stuff",
+            f"{info['score']:.0%}",
+            info["area"],
+            ", ".join(map(str, queries_of_id[info["id"]])),
+        ]
+        rows.append(Row(cells))
+    return Table(["id", "class", "kind", "score", "pixels", "queries"], rows, {3, 4})
 
 
-def pair_rows(pairs: list[Pair], truth_labels: list[str], labels: list[str]) -> str:
-    """Rows of the matched pairs, with their costs.
+def pair_table(pairs: list[Pair], truth_labels: list[str], labels: list[str]) -> Table:
+    """The matched pairs, with their costs.
 
     Args:
         truth_labels: of each true segment.
         labels: of each of the N queries.
     """
-    html = ""
+    rows = []
     for pair in pairs:
         costs = (pair.cost_class, pair.cost_l1, pair.cost_giou, pair.cost)
         cells = [
             f"{pair.segment + 1} {truth_labels[pair.segment]}",
-            Markup(swatch(pair.query) + str(pair.query)),
+            Colored(pair.query, css_color(pair.query)),
             labels[pair.query],
             *(f"{cost:.2f}" for cost in costs),
         ]
-        html += rows([cells], {3, 4, 5, 6}).replace("<tr>", f'<tr data-query="{pair.query}">')
-    return html
+        rows.append(Row(cells, pair.query))
+    headers = ["segment", "query", "says", "class", "L1", "GIoU", "cost"]
+    return Table(headers, rows, {3, 4, 5, 6})
 
 
-def verdict_rows(
+def verdict_table(
     verdicts: list[Verdict], truth_labels: list[str], segments_info: list[dict], names: list[str]
-) -> str:
-    """Rows of true and predicted segments: what became of each.
+) -> Table:
+    """True and predicted segments: what became of each.
 
     Args:
         truth_labels: of each true segment.
         names: of the classes.
     """
-    cells = []
+    rows = []
     for v in verdicts:
-        kind = "hit-text" if v.verdict == "hit" else "wrong-text"
         info = None if v.predicted_id is None else segments_info[v.predicted_id - 1]
         if info is not None:
             label = names[info["category_id"]]
         else:
             label = "" if v.segment is None else truth_labels[v.segment]
-        cells.append(
-            [
-                Markup(f'<span class="{kind}">{v.verdict}</span>'),
-                label,
-                f"{v.iou:.2f}",
-                "" if v.segment is None else v.segment + 1,
-                "" if info is None else info["id"],
-            ]
-        )
-    return rows(cells, {2})
+        cells = [
+            Marked(v.verdict, "hit-text" if v.verdict == "hit" else "wrong-text"),
+            label,
+            f"{v.iou:.2f}",
+            "" if v.segment is None else v.segment + 1,
+            "" if info is None else info["id"],
+        ]
+        rows.append(Row(cells))
+    headers = ["verdict", "class", "IoU", "segment of the ground truth", "id in the result"]
+    return Table(headers, rows, {2})

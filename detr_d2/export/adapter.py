@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..modeling.boxes import pixels_xyxy
 from ..modeling.meta_arch import DETR, PanopticDETR
-from ..modeling.meta_arch.detr import Predictions
 from ..modeling.postprocessing import classify, is_confident
+from ..modeling.predictions import Predictions
 from .geometry import Geometry, Resize
 from .masks import at_least_one, masks_of
 from .merging import merge

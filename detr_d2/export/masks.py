@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..modeling.computing import at_least_float32
 from ..modeling.mask_head import MaskHeadSmallConv, MaskQueries
-from ..modeling.meta_arch.detr import Predictions
-from ..modeling.precision import at_least_float32
+from ..modeling.predictions import Predictions
 from ..modeling.refined_mask_head import NOT_HERE, RefinedMaskHead
 from ..modeling.semantic import log_odds
 from ..modeling.windows import paste, windows_of

@@ -150,6 +150,7 @@ class PartlyFrozen(Backbone):
         self._frozen = tuple(module.requires_grad_(False).eval() for module in modules)
 
     def train(self, mode: bool = True):
+        """All but what is frozen follows."""
         super().train(mode)
         for module in self._frozen:
             module.eval()

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
-from .precision import at_least_float32
+from .computing import at_least_float32
 from .pyramid import Levels, flatten, normalised_conv
 
 _COMPARED = 200  # of an image, the best cells among which near duplicates are looked for

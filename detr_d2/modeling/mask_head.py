@@ -16,9 +16,8 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .backbone import require_levels
-from .precision import at_least_float32
+from .computing import at_least_float32, is_traced
 from .registries import ATTENTION_MAP_REGISTRY, MASK_HEAD_REGISTRY
-from .tracing import is_traced
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,7 @@ class MHAttentionMap(nn.Module):
 
     @classmethod
     def from_config(cls, cfg):
+        """By MODEL.DETR."""
         return {"d_model": cfg.MODEL.DETR.HIDDEN_DIM, "num_heads": cfg.MODEL.DETR.NHEADS}
 
     def forward(self, queries: list[Tensor], memory: Tensor, padding_mask: Tensor | None) -> Tensor:
@@ -166,6 +166,11 @@ class MaskHeadSmallConv(nn.Module):
 
     @classmethod
     def from_config(cls, cfg, backbone_shape: dict[str, ShapeSpec]):
+        """By MODEL.DETR.
+
+        Raises:
+            UserError: where the backbone does not give a level of stride 4 to 16.
+        """
         levels = ("res4", "res3", "res2")
         require_levels(backbone_shape, levels, f"MODEL.DETR.MASK_HEAD {cfg.MODEL.DETR.MASK_HEAD}")
         return {

@@ -56,6 +56,7 @@ class MergingRule:
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> "MergingRule":
+        """By MODEL.DETR.PANOPTIC."""
         panoptic = cfg.MODEL.DETR.PANOPTIC
         return cls(
             panoptic.MERGE,
@@ -66,6 +67,7 @@ class MergingRule:
 
     @property
     def by_scores(self) -> bool:
+        """Whether pixels go by class score times mask probability."""
         return self.merge == "scores"
 
     def upsampled(

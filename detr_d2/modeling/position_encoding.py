@@ -36,6 +36,7 @@ class PositionEmbeddingSine(nn.Module):
 
     @classmethod
     def from_config(cls, cfg):
+        """By MODEL.DETR."""
         return {"num_features": cfg.MODEL.DETR.HIDDEN_DIM}
 
     def forward(self, padding_mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -77,6 +78,7 @@ class PositionEmbeddingLearned(nn.Module):
 
     @classmethod
     def from_config(cls, cfg):
+        """By MODEL.DETR."""
         return {"num_features": cfg.MODEL.DETR.HIDDEN_DIM}
 
     def forward(self, padding_mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -7,8 +7,8 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 from .boxes import absolute_xyxy
+from .computing import at_least_float32
 from .merging import MergingRule, Round, contest, removal_rounds, unite_stuff
-from .precision import at_least_float32
 from .upsampling import UpsampledMasks, look_up
 
 

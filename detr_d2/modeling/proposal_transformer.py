@@ -177,6 +177,7 @@ class ProposalTransformer(RegionTransformer):
 
     @classmethod
     def from_config(cls, cfg, backbone_shape):
+        """By MODEL.DETR, and the things and stuff of DATASETS."""
         detr, classes = cfg.MODEL.DETR, things_and_stuff(cfg)
         return {
             **super().from_config(cfg, backbone_shape),

@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .precision import at_least_float32
-from .tracing import is_traced
+from .computing import at_least_float32, is_traced
 
 NAMES = ("res4", "res3", "res2")
 FINEST = 4  # pixels, the stride of Res2

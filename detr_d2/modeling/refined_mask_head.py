@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from ..classes import panoptic_classes
 from ..errors import UserError
+from .computing import at_least_float32
 from .criterion import SetCriterion, number_of_targets
 from .mask_head import MaskHeadSmallConv, MaskQueries
 from .matcher import Matches, Targets
-from .precision import at_least_float32
 from .pyramid import points_of
 from .registries import MASK_HEAD_REGISTRY, TRANSFORMER_REGISTRY
 from .semantic import (
@@ -89,6 +89,11 @@ class RefinedMaskHead(MaskHeadSmallConv):
 
     @classmethod
     def from_config(cls, cfg, backbone_shape):
+        """By MODEL.DETR, and the things of DATASETS.
+
+        Raises:
+            UserError: where the transformer has no pyramid.
+        """
         detr = cfg.MODEL.DETR
         levels = getattr(TRANSFORMER_REGISTRY.get(detr.TRANSFORMER), "pyramid_outputs", ())
         if not levels:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from .backbone import require_levels
 from .boxes import enlarged, pixels_xyxy
-from .precision import at_least_float32
+from .computing import at_least_float32
 from .pyramid import FINEST, NAMES, FeaturePyramid, Levels
 from .registries import TRANSFORMER_REGISTRY
 from .transformer import Context, Decoded, Transformer
@@ -105,6 +105,11 @@ class RegionTransformer(Transformer):
 
     @classmethod
     def from_config(cls, cfg, backbone_shape):
+        """By MODEL.DETR.
+
+        Raises:
+            UserError: where the backbone lacks a level, or has none of stride 4.
+        """
         key = f"MODEL.DETR.TRANSFORMER {cfg.MODEL.DETR.TRANSFORMER}"
         require_levels(backbone_shape, NAMES, key)
         if backbone_shape["res2"].stride != FINEST:

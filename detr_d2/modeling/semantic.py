@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .computing import at_least_float32
 from .counts import mean_over_parts
 from .matcher import Targets
-from .precision import at_least_float32
 from .pyramid import FINEST, normalised_conv
 
 

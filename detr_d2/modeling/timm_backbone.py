@@ -48,6 +48,7 @@ class TimmBackbone(PartlyFrozen):
 
     @property
     def size_divisibility(self) -> int:
+        """Pixels that sides of images are padded to a multiple of."""
         return self._size_divisibility
 
     @property
@@ -57,6 +58,7 @@ class TimmBackbone(PartlyFrozen):
         return {"square_size": max(sizes[0])} if sizes and sizes[0] else {}
 
     def output_shape(self) -> dict[str, ShapeSpec]:
+        """Channels and strides (pixels) of the levels, the coarsest last."""
         return self._shapes
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:

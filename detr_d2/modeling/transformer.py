@@ -115,6 +115,7 @@ class Transformer(nn.Module):
 
     @classmethod
     def from_config(cls, cfg, backbone_shape):
+        """By MODEL.DETR."""
         detr = cfg.MODEL.DETR
         return {
             "num_queries": detr.NUM_OBJECT_QUERIES,

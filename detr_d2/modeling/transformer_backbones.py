@@ -23,6 +23,7 @@ class Swin(PartlyFrozen, SwinTransformer):
 
     @property
     def size_divisibility(self) -> int:
+        """Pixels that sides of images are padded to a multiple of."""
         # Detectron2's asks for what its constructor has under another spelling.
         return 32
 
@@ -60,10 +61,12 @@ class ViTPyramid(PartlyFrozen, SimpleFeaturePyramid):
 
     @property
     def size_divisibility(self) -> int:
+        """Pixels that sides of images are padded to a multiple of."""
         return 32
 
     @property
     def padding_constraints(self) -> dict[str, int]:
+        """The side of the square that images are padded to, pixels."""
         # Detectron2's names the divisibility by a key of another spelling, which nothing reads.
         return {"square_size": self._square_pad}
 

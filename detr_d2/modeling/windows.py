@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .boxes import enlarged, pixels_xyxy
-from .precision import at_least_float32
+from .computing import at_least_float32
 from .pyramid import normalised_conv
 
 _ENLARGED = 1.2  # times the box

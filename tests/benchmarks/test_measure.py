@@ -40,6 +40,7 @@ def test_every_work_has_its_variants(rows):
         "mask-inference": five[1:4],
         **dict.fromkeys(("merging", "merging-all", "loading", "evaluation"), five[:2]),
         **dict.fromkeys(("merging-scores", "merging-all-scores"), five[:2]),
+        **dict.fromkeys(("quality-files", "quality-memory"), five[:2]),
     }
 
 

@@ -12,7 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from detr_d2.cli import compare as compare_cli
 from detr_d2.comparison import compare, read_candidates, stages
-from detr_d2.comparison.predictions import Predictions
+from detr_d2.comparison.predictions import SavedPredictions
 from detr_d2.data.panoptic_map import read_panoptic_png
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -96,7 +96,7 @@ def test_predictions_of_both_are_in_the_same_ids(report):
     metadata = MetadataCatalog.get("shapes_panoptic_val")
     for name in NAMES:
         folder = report / name / "inference" / "shapes_panoptic_val"
-        predictions = Predictions(folder, metadata)
+        predictions = SavedPredictions(folder, metadata)
         for dataset_dict in DatasetCatalog.get("shapes_panoptic_val"):
             ids, infos = predictions[dataset_dict["image_id"]]
             assert ids.shape == read_panoptic_png(dataset_dict["pan_seg_file_name"]).shape

@@ -8,7 +8,7 @@ from detectron2.utils.events import EventStorage
 from parts import PANOPTIC_FPN
 
 from detr_d2.errors import UserError
-from detr_d2.modeling.batching import infer_by_size
+from detr_d2.modeling.computing import infer_by_size
 from detr_d2.modeling.meta_arch.panoptic_fpn import UnifiedPanopticFPN
 
 

@@ -32,6 +32,7 @@ class Ending:
     of_map: str = ".png"
 
     def replace(self, file_name: str) -> str:
+        """The name of the map of an image."""
         if not self.of_image:
             return str(Path(file_name).with_suffix("")) + self.of_map
         return file_name.removesuffix(self.of_image) + self.of_map

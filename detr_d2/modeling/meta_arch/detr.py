@@ -1,7 +1,6 @@
 """DETR: an image goes in, N boxes with classes come out. [DETR 3]"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -22,64 +21,16 @@ from ..backbone import (
     padding_mask_of,
     resize_padding_mask,
 )
-from ..batching import infer_by_size
 from ..boxes import relative_cxcywh
+from ..computing import at_least_float32, infer_by_size
 from ..criterion import SetCriterion
 from ..matcher import Matches, Targets
 from ..postprocessing import classify, instances_from_queries
-from ..precision import at_least_float32
+from ..predictions import Predictions
 from ..registries import CRITERION_REGISTRY, POSITION_ENCODING_REGISTRY, TRANSFORMER_REGISTRY
 from ..transformer import Context, Decoded
 
 CRITERION_REGISTRY.register(SetCriterion)
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What DETR predicts for a batch of B images, and what they became on the way there.
-
-    Attributes:
-        features: the backbone's maps, "res2" (B, C, H/4, W/4) to "res5" (B, C, H/32, W/32).
-        padding_mask: (B, H/32, W/32) bool, True at padding; None where there is none.
-        projected: (B, d, H/32, W/32), Res5 after the 1x1 projection.
-        decoded: what the transformer gives.
-        logits, boxes: (L, B, N, C + 1) and (L, B, N, 4), what is predicted from `hs`.
-        context: what the transformer was told.
-        padded_size: (H, W) of the batch, pixels.
-    """
-
-    features: dict[str, Tensor]
-    padding_mask: Tensor | None
-    projected: Tensor
-    decoded: Decoded
-    logits: Tensor
-    boxes: Tensor
-    context: Context
-    padded_size: tuple[int, int]
-
-    @property
-    def memory(self) -> Tensor:
-        """(B, d, H/32, W/32), the encoder's output."""
-        return self.decoded.memory
-
-    @property
-    def hs(self) -> Tensor:
-        """(L, B, N, d), the outputs of the decoder's layers."""
-        return self.decoded.hs
-
-    def of_images(self, images: slice) -> "Predictions":
-        """The same for some images of the batch."""
-        mask = self.padding_mask
-        return Predictions(
-            {name: feature[images] for name, feature in self.features.items()},
-            None if mask is None else mask[images],
-            self.projected[images],
-            self.decoded.of_images(images),
-            self.logits[:, images],
-            self.boxes[:, images],
-            replace(self.context, sizes=self.context.sizes[images]),
-            self.padded_size,
-        )
 
 
 @META_ARCH_REGISTRY.register()
@@ -136,6 +87,7 @@ class DETR(ModelKind, nn.Module):
 
     @classmethod
     def from_config(cls, cfg):
+        """All parts, by MODEL.DETR, from their registries."""
         detr = cfg.MODEL.DETR
         backbone = build_backbone(cfg)
         shapes = level_shapes(detr.IN_FEATURES, backbone)
@@ -159,6 +111,7 @@ class DETR(ModelKind, nn.Module):
 
     @classmethod
     def check_classes(cls, cfg, dataset_name: str) -> None:
+        """See `ModelKind.check_classes`."""
         count = count_classes(dataset_name, panoptic=cls.gives_panoptic)
         if count is not None and count != cfg.MODEL.DETR.NUM_CLASSES:
             raise UserError(
@@ -168,6 +121,7 @@ class DETR(ModelKind, nn.Module):
 
     @classmethod
     def queries_of(cls, cfg) -> tuple[int, tuple[int, ...]]:
+        """See `ModelKind.queries_of`."""
         detr = cfg.MODEL.DETR
         fixed = TRANSFORMER_REGISTRY.get(detr.TRANSFORMER).fixed_classes_of(cfg)
         return detr.NUM_OBJECT_QUERIES, tuple(fixed)
@@ -270,6 +224,7 @@ class DETR(ModelKind, nn.Module):
         return self.transformer.read(at_least_float32(logits), at_least_float32(deltas), decoded)
 
     def losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
+        """Weighted losses by name; see `forward`."""
         images, targets = self.preprocess(batched_inputs), self.targets(batched_inputs)
         predictions = self.predict(images, self.deep_supervision, targets)
         return self.set_losses(predictions, targets, self.match(predictions, targets))
@@ -296,6 +251,7 @@ class DETR(ModelKind, nn.Module):
         return matches
 
     def targets(self, batched_inputs: list[dict]) -> list[Targets]:
+        """Of each image, on the device of the model."""
         targets = []
         for x in batched_inputs:
             instances = x["instances"].to(self.device)
@@ -321,6 +277,11 @@ class DETR(ModelKind, nn.Module):
         return self.infer(images, sizes)
 
     def infer(self, images: ImageList, output_sizes: list[tuple[int, int]]) -> list[dict]:
+        """Results of images of one size.
+
+        Args:
+            output_sizes: (height, width) of each original image, pixels.
+        """
         predictions = self.predict(images, all_layers=False)
         return [
             {"instances": instances_from_queries(image_boxes, *classify(image_logits), size)}
@@ -339,6 +300,7 @@ class MLP(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(..., d) -> (..., out)."""
         for layer in self.layers[:-1]:
             x = layer(x).relu()
         return self.layers[-1](x)

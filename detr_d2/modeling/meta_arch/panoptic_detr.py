@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ...classes import classes_of_metadata, first_dataset, panoptic_classes
 from ...errors import UserError
 from ..backbone import level_shapes
+from ..computing import at_least_float32
 from ..mask_head import MaskQueries
 from ..matcher import Targets
 from ..merging import MergingRule
@@ -21,9 +22,9 @@ from ..postprocessing import (
     is_confident,
     panoptic_from_masks,
 )
-from ..precision import at_least_float32
+from ..predictions import Predictions
 from ..registries import ATTENTION_MAP_REGISTRY, MASK_HEAD_REGISTRY
-from .detr import DETR, Predictions
+from .detr import DETR
 
 
 @META_ARCH_REGISTRY.register()
@@ -36,6 +37,7 @@ class PanopticDETR(DETR):
 
     @classmethod
     def check_classes(cls, cfg, dataset_name: str) -> None:
+        """See `ModelKind.check_classes`; things and stuff of the first dataset are to be known."""
         if dataset_name == first_dataset(cfg) and classes_of_metadata(dataset_name) is None:
             panoptic_classes(cfg)  # says so: a number of classes would be of things alone
         super().check_classes(cfg, dataset_name)
@@ -91,6 +93,7 @@ class PanopticDETR(DETR):
 
     @classmethod
     def from_config(cls, cfg):
+        """All parts, by MODEL.DETR, from their registries."""
         detr = cfg.MODEL.DETR
         arguments = super().from_config(cfg)
         shapes = level_shapes(detr.IN_FEATURES, arguments["backbone"])
@@ -109,6 +112,7 @@ class PanopticDETR(DETR):
 
     @classmethod
     def gives_instance_masks(cls, cfg) -> bool:
+        """See `ModelKind.gives_instance_masks`."""
         return cfg.MODEL.DETR.INSTANCES.MASKS_ON
 
     @property
@@ -187,6 +191,7 @@ class PanopticDETR(DETR):
         return torch.cat(masks)
 
     def losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
+        """Weighted losses by name; of the masks alone where DETR is frozen."""
         images, targets = self.preprocess(batched_inputs), self.targets(batched_inputs)
         predictions = self.predict(images, self.deep_supervision and not self.freeze_detr, targets)
         matches = self.match(predictions, targets)
@@ -207,6 +212,11 @@ class PanopticDETR(DETR):
         return losses
 
     def targets(self, batched_inputs: list[dict]) -> list[Targets]:
+        """See `DETR.targets`.
+
+        Raises:
+            UserError: where an image has no `segment_map`.
+        """
         for x in batched_inputs:
             if "segment_map" not in x:
                 raise UserError(
@@ -217,6 +227,7 @@ class PanopticDETR(DETR):
         return super().targets(batched_inputs)
 
     def infer(self, images: ImageList, output_sizes: list[tuple[int, int]]) -> list[dict]:
+        """See `DETR.infer`."""
         predictions = self.predict(images, all_layers=False)
         logits, boxes = predictions.logits[-1], predictions.boxes[-1]
         scores, classes = classify(logits)

@@ -8,7 +8,7 @@ from ...classes import classes_of_metadata, panoptic_classes
 from ...errors import UserError
 from ...model_kind import ModelKind
 from ..backbone import check_image_size
-from ..batching import infer_by_size
+from ..computing import infer_by_size
 
 
 @META_ARCH_REGISTRY.register()
@@ -36,6 +36,7 @@ class UnifiedPanopticFPN(ModelKind, PanopticFPN):
 
     @classmethod
     def from_config(cls, cfg):
+        """As `PanopticFPN`, and the classes of DATASETS."""
         classes = panoptic_classes(cfg)
         arguments = super().from_config(cfg)
         arguments.update(thing_classes=classes.things, stuff_classes=classes.stuff)
@@ -43,10 +44,12 @@ class UnifiedPanopticFPN(ModelKind, PanopticFPN):
 
     @classmethod
     def gives_instance_masks(cls, cfg) -> bool:
+        """Always."""
         return True
 
     @classmethod
     def check_classes(cls, cfg, dataset_name: str) -> None:
+        """See `ModelKind.check_classes`; there has to be a thing."""
         classes = classes_of_metadata(dataset_name)
         if classes is None or not classes.things:
             raise UserError(
@@ -64,6 +67,11 @@ class UnifiedPanopticFPN(ModelKind, PanopticFPN):
                 )
 
     def preprocess_image(self, batched_inputs: list[dict]):
+        """As `PanopticFPN`.
+
+        Raises:
+            UserError: where an image does not fit into the square of a backbone.
+        """
         for x in batched_inputs:  # one that is too large would be cut
             check_image_size(self.backbone, tuple(x["image"].shape[-2:]))
         return super().preprocess_image(batched_inputs)

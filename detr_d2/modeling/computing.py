@@ -1,7 +1,24 @@
-"""Inference on images of several sizes, without padding one to the size of another."""
+"""How things are computed: in which precision, while they are recorded, and how many together."""
 
 from collections import defaultdict
 from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Half precision to float32; float32 and float64 stay as they are."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def is_traced() -> bool:
+    """Whether the code that runs is being recorded, to run elsewhere.
+
+    Then parts go their plain way: the one that every runtime has, and that is the same code for
+    every size.
+    """
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
 def infer_by_size(
