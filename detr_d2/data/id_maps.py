@@ -42,7 +42,15 @@ def meant_form(path: str | os.PathLike, listed: list[int], form: str = RGB) -> s
 
     Returns:
         A sentence with the remedy, where all ids but VOID are listed when it is read otherwise.
+        None of other maps, and of a file that cannot be read.
     """
+    try:
+        return _meant_form(path, listed, form)
+    except UserError:
+        return None
+
+
+def _meant_form(path: str | os.PathLike, listed: list[int], form: str) -> str | None:
     if _fits(_read_as(path, "", form), listed):
         return None
     for other in (VALUE, SCALED, BGR):

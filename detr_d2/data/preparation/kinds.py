@@ -67,9 +67,10 @@ def without_pseudo_classes(
         if c["name"].casefold() in (IGNORED, BACKGROUND)
         and c["name"] not in (*kinds.stuff, *kinds.things)
     }
-    counts = Counter(a.get("category_id") for a in annotations if _is_number(a.get("category_id")))
+    ids = (a["category_id"] for a in annotations if _is_number(a.get("category_id")))
+    counts = Counter(left_out[id_] for id_ in ids if id_ in left_out)
     what = {IGNORED: "VOID", BACKGROUND: "no class has their pixels"}
-    notes = [f"{counts[id_]} objects are {name}: {what[name]}." for id_, name in left_out.items()]
+    notes = [f"{count} objects are {name}: {what[name]}." for name, count in counts.items()]
     return [c for c in categories if c["id"] not in left_out], left_out, tuple(notes)
 
 

@@ -4,13 +4,11 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 from pycocotools import mask as coco_mask
 
 from ...errors import UserError
 
 _FARTHEST = 1e5  # pixels from the origin: a polygon that reaches farther is a mistake
-_LEAST_OVERLAP = 0.25  # IoU of a mask's box with that which is listed
 _MARGIN = 2  # pixels by which tools draw beyond the border
 
 
@@ -56,7 +54,7 @@ def reaches_beyond(segmentation, height: int, width: int) -> bool:
 
 
 def is_elsewhere(box, runs: dict) -> bool:
-    """Whether a mask has next to nothing in common with the box that its annotation lists.
+    """Whether most of a mask lies beyond the box that its annotation lists.
 
     Args:
         box: x, y, width and height in pixels; anything else is not compared.
@@ -67,12 +65,12 @@ def is_elsewhere(box, runs: dict) -> bool:
     if not all(isinstance(x, (int, float)) and math.isfinite(x) for x in box):
         return False
     x, y, width, height = box
-    found = coco_mask.toBbox(runs)
-    if min(width, height, *found[2:]) <= 0:
+    if min(width, height) <= 0:
         return False
     # A margin, so that what is one pixel thin is not lost to rounding.
-    wide = np.array([[x - 1, y - 1, width + 2, height + 2]])
-    return bool(coco_mask.iou(wide, found[None] + [-1, -1, 2, 2], [0])[0, 0] < _LEAST_OVERLAP)
+    wide = coco_mask.frPyObjects([[x - 1, y - 1, width + 2, height + 2]], *runs["size"])[0]
+    inside = coco_mask.merge([runs, wide], intersect=True)
+    return int(coco_mask.area(inside)) < int(coco_mask.area(runs)) / 2
 
 
 def check_units(annotations: list[dict], path: Path) -> None:

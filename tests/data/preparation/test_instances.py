@@ -127,7 +127,7 @@ def test_stuff_comes_from_label_maps_below_the_things(convert, tmp_path):
 
 
 def test_images_without_any_instance_are_no_dataset(convert):
-    with pytest.raises(UserError, match=r"(?s)No pixel of the 1 images .* 1 images have no annot"):
+    with pytest.raises(UserError, match=r"(?s)No pixel of the 1 images.*1 images have no annot"):
         convert()
     ((_, _, found),) = convert(background="else")
     assert found == block(0, 0, 8, 6)

@@ -127,9 +127,9 @@ def test_what_labelme_ignores_is_void_and_its_background_is_no_object(tmp_path, 
 
 def test_labelmes_names_may_be_classes_all_the_same(tmp_path):
     write(tmp_path, *IGNORED_AND_EMPTY)
-    kinds = Kinds(stuff=("_background_",), things=("__ignore__",))
+    kinds = Kinds(stuff=("_background_",), things=("__ignore__", "__IGNORE__"))
     found = convert(tmp_path, kinds=kinds)["sub/a.jpg"]
-    assert sorted(name for name, _ in found) == ["__ignore__", "__ignore__", "car"]
+    assert sorted(name for name, _ in found) == ["__IGNORE__", "__ignore__", "car"]
 
 
 def test_what_is_ignored_alone_is_no_class(tmp_path):
