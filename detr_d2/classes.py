@@ -1,5 +1,6 @@
 """Which of a dataset's contiguous classes are things, and which are stuff."""
 
+import re
 from dataclasses import dataclass
 
 from detectron2.config import CfgNode
@@ -7,7 +8,8 @@ from detectron2.data import MetadataCatalog
 
 from .errors import UserError
 
-# What Detectron2's standard panoptic datasets have, and how a dataset gets it.
+# What Detectron2's standard panoptic datasets have in their metadata, and how a dataset gets it.
+_IDS = ("thing_dataset_id_to_contiguous_id", "stuff_dataset_id_to_contiguous_id")
 _REMEDY = "register it with DATASETS.REGISTER, or `detr_d2.data.register_panoptic_dataset`"
 
 
@@ -55,8 +57,7 @@ def things_and_stuff(cfg: CfgNode) -> PanopticClasses:
 def classes_of_metadata(name: str) -> PanopticClasses | None:
     """The classes of dataset `name`; None where its metadata tells no things from stuff."""
     metadata = MetadataCatalog.get(name)
-    things = metadata.get("thing_dataset_id_to_contiguous_id")
-    stuff = metadata.get("stuff_dataset_id_to_contiguous_id")
+    things, stuff = (metadata.get(key) for key in _IDS)
     if things is None or stuff is None:
         return None
     return PanopticClasses(sorted(things.values()), sorted(stuff.values()))
@@ -71,8 +72,15 @@ def count_classes(name: str, panoptic: bool) -> int | None:
     Raises:
         UserError: where the metadata contradict themselves.
     """
-    names = MetadataCatalog.get(name).get("thing_classes")
+    metadata = MetadataCatalog.get(name)
+    names = metadata.get("thing_classes")
     classes = classes_of_metadata(name)
+    if classes is None and metadata.get("panoptic_json") is not None:
+        lacking = [key for key in _IDS if metadata.get(key) is None]
+        raise UserError(
+            f"Dataset {name} has a panoptic JSON, and its metadata no {' and no '.join(lacking)}, "
+            f"so that its classes cannot be counted: {_REMEDY}, which write both."
+        )
     if classes is None or not (panoptic or _in_one_range(classes)):
         return None if names is None else len(names)
     count = len(classes.things) + len(classes.stuff)
@@ -87,6 +95,11 @@ def count_classes(name: str, panoptic: bool) -> int | None:
             f"classes, and its metadata {wrong}: {_REMEDY}, and set MODEL.DETR.NUM_CLASSES {count}."
         )
     return count
+
+
+def normalised(name: str) -> str:
+    """Equal for names of classes that differ in case, spaces, dashes and underscores alone."""
+    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
 
 
 def _in_one_range(classes: PanopticClasses) -> bool:

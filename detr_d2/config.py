@@ -232,7 +232,9 @@ def _add_data(cfg: CfgNode) -> None:
     # Augmentations of training, one after the other: [name, {argument: value, ...}] each, the name
     # one of detectron2.data.transforms or of AUGMENTATION_REGISTRY. Empty: the official ones.
     cfg.INPUT.AUGMENTATIONS = []
-    # The value of white in images of 16 bits a channel; 4095 for 12 bits of a camera.
+    # The values of black and white in images of 16 bits a channel; 0 and 4095 for 12 bits of a
+    # camera.
+    cfg.INPUT.BLACK = 0
     cfg.INPUT.WHITE = 65535
 
     # The official augmentation: with this probability, resize the shorter side to one of

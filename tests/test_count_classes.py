@@ -50,6 +50,17 @@ def test_metadata_that_contradict_themselves_get_one_advice(metadata, changes):
         count_classes(NAME, panoptic=True)
 
 
+@pytest.mark.parametrize("panoptic", [True, False])
+@pytest.mark.parametrize("kinds", [(), ("thing",)])
+def test_no_number_is_advised_where_stuff_is_not_told(metadata, kinds, panoptic):
+    names = {"thing_classes": ["a", "b"]} if kinds else {}
+    known = {f"{kind}_dataset_id_to_contiguous_id": ids([0, 1]) for kind in kinds}
+    metadata.set(panoptic_json="panoptic.json", **names, **known)
+    with pytest.raises(UserError, match=r"no (thing_dataset.* and no )?stuff_dataset_id") as error:
+        count_classes(NAME, panoptic)
+    assert "DATASETS.REGISTER" in str(error.value) and "NUM_CLASSES" not in str(error.value)
+
+
 def test_boxes_are_counted_by_their_names(metadata):
     assert count_classes(NAME, panoptic=False) is None
     metadata.set(thing_classes=["a", "b"])

@@ -133,7 +133,7 @@ class Checkpointer(DetectionCheckpointer):
         """A `UserError` where what was loaded last does not have all classes of the dataset."""
         if self._lacks:
             raise UserError(
-                f"{self._lacks}: nothing would be found of them. Evaluate on a dataset of the "
+                f"{self._lacks}: nothing would be found of them. Name a dataset of the "
                 "checkpoint's classes, or train it on these first."
             )
 

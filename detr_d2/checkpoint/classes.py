@@ -6,7 +6,6 @@ Detectron2 dataset has contiguous classes. Rows pass by category id between COCO
 by name to and from all others: never by position, since position means nothing across datasets.
 """
 
-import re
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +13,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from torch import Tensor
 
-from ..classes import classes_of_metadata
+from ..classes import classes_of_metadata, normalised
 
 Weights = dict[str, Tensor]
 HEAD = ("class_embed.weight", "class_embed.bias")
@@ -124,8 +123,8 @@ def match_rows(source: Classes, target: Classes) -> tuple[str, list[int | None]]
     if layout is not None and layout == official_layout(target):
         row_of_id = {id_: row for row, id_ in enumerate(source.ids) if id_ is not None}
         return "category id", [None if id_ is None else row_of_id.get(id_) for id_ in target.ids]
-    row_of = {_normalised(n): row for row, n in enumerate(source.names) if n is not None}
-    rows = [None if n is None else row_of.get(_normalised(n)) for n in target.names]
+    row_of = {normalised(n): row for row, n in enumerate(source.names) if n is not None}
+    rows = [None if n is None else row_of.get(normalised(n)) for n in target.names]
     return "name", rows
 
 
@@ -133,10 +132,6 @@ def missing_from(source: Classes, target: Classes) -> list[str]:
     """The classes of `target`, by name, that `source` has no row of."""
     _, rows = match_rows(source, target)
     return [n for n, row in zip(target.names, rows) if n is not None and row is None]
-
-
-def _normalised(name: str) -> str:
-    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
 
 
 def take_rows(source: Weights, rows: list[int | None], initial: Weights) -> Weights:

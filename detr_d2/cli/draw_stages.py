@@ -9,7 +9,9 @@ from pathlib import Path
 from detectron2.data import MetadataCatalog
 
 from ..classes import first_dataset
+from ..data.depth import Levels
 from ..engine import setup_cfg
+from ..engine.defaults import number_classes_like_weights
 from ..engine.sources import dataset_images
 from ..engine.tools import add_overrides, overrides_of, positive_int, save_picture
 from ..learning import draw_stages, stages_of
@@ -29,9 +31,11 @@ def main() -> None:
     )
     add_overrides(parser)
     args = parser.parse_args()
-    cfg = setup_cfg(args.config_file, overrides_of(args))
     stages = stages_of(args.training, args.stages)
-    sources = dataset_images(args.dataset)[: args.limit]
+    weights = ("MODEL.WEIGHTS", str(stages[-1].checkpoint))
+    cfg = setup_cfg(args.config_file, [*overrides_of(args), *weights])
+    number_classes_like_weights(cfg, [args.dataset])
+    sources = dataset_images(args.dataset, Levels.from_config(cfg))[: args.limit]
     metadata = MetadataCatalog.get(first_dataset(cfg))
     save_picture(draw_stages(cfg, stages, sources, metadata), args.output)
     print(f"Drawn: {args.output}")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from detectron2.utils.logger import setup_logger
 
+from ..data.depth import Levels
 from ..engine import Predictor, setup_cfg
 from ..engine.sources import dataset_images, find_images
 from ..engine.tools import add_overrides, overrides_of, positive_int
@@ -69,10 +70,11 @@ def main() -> None:
 
 
 def _photographs(given: list[str] | None, cfg) -> list[np.ndarray]:
+    levels = Levels.from_config(cfg)
     if given:
-        sources = find_images(given, cfg.INPUT.WHITE)
+        sources = find_images(given, levels)
     elif cfg.DATASETS.TEST:
-        sources = dataset_images(cfg.DATASETS.TEST[0], cfg.INPUT.WHITE)
+        sources = dataset_images(cfg.DATASETS.TEST[0], levels)
     else:
         raise UserError("There are no photographs for the check: give some, with --input.")
     return [source.read() for source in sources[:_ENOUGH]]

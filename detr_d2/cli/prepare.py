@@ -11,7 +11,7 @@ from pathlib import Path
 from ..data import preparation
 from ..data.id_maps import FORMS, RGB
 from ..data.parallel import available_processors
-from ..engine.tools import add_white
+from ..engine.tools import add_levels, levels_of
 from ..errors import UserError
 from . import prepare_autolabel
 from .prepare_report import write_and_show
@@ -58,7 +58,7 @@ def _add_format(formats, name: str, description: str) -> argparse.ArgumentParser
         help="leave out annotations that cannot be converted, such as those without a mask, and "
         "say how many; and images, and say which (default: list them and write nothing)",
     )
-    add_white(parser)
+    add_levels(parser)
     parser.add_argument("--seed", type=int, default=0, help="of --val-share (default: 0)")
     parser.add_argument(
         "--workers",
@@ -222,8 +222,9 @@ def _add_panoptic(formats) -> None:
         "--ids",
         choices=FORMS,
         default=RGB,
-        help="what the PNGs are: rgb, COCO's; value, of one channel or a palette's indices; bgr, "
-        "with red and blue exchanged (default: rgb)",
+        help="what the PNGs are: rgb, COCO's; value, of one channel or a palette's indices; "
+        "scaled, 257 or 256 times that, in 16 bits; bgr, with red and blue exchanged (default: "
+        "rgb)",
     )
     parser.add_argument("--keep", nargs="*", default=[], metavar="CLASS", help="only these")
     parser.add_argument("--drop", nargs="*", default=[], metavar="CLASS", help="all but these")
@@ -319,6 +320,7 @@ def _pairs(texts: list[str]) -> dict[str, str]:
 
 def main() -> None:
     args = parse_args()
+    levels = levels_of(args)
     source = replace(args.convert(args), as_stored=args.annotated_as_stored)
     for note in source.notes:
         print(note)
@@ -331,4 +333,4 @@ def main() -> None:
     if args.label:
         splits = args.label(args, splits)
     for name, part in splits.items():
-        write_and_show(part, args.output, name, args.workers, args.skip_bad, args.white)
+        write_and_show(part, args.output, name, args.workers, args.skip_bad, levels)

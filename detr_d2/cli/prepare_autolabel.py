@@ -9,6 +9,7 @@ from ..classes import first_dataset
 from ..data import preparation
 from ..data.files import write_text
 from ..engine import setup_cfg
+from ..engine.defaults import number_classes_like_weights
 from ..engine.tools import add_overrides, overrides_of, positive_int
 from ..errors import UserError
 
@@ -97,6 +98,7 @@ def label(args, splits: dict[str, preparation.Source]) -> dict[str, preparation.
     """The sources with the model's segments around a person's; none where a file is proposed."""
     cfg = setup_cfg(args.config_file, overrides_of(args))
     labelling.check_model(cfg)
+    number_classes_like_weights(cfg)
     classes = labelling.model_classes(first_dataset(cfg))
     categories = next(iter(splits.values())).categories
     asked = args.take or args.take_stuff or args.take_things

@@ -8,7 +8,7 @@ import argparse
 
 from ..data import validation
 from ..data.parallel import available_processors
-from ..engine.tools import add_white
+from ..engine.tools import add_levels, levels_of
 
 
 def parse_args() -> argparse.Namespace:
@@ -31,7 +31,7 @@ def parse_args() -> argparse.Namespace:
         "where there is none, and without segments that have no pixel; the old JSON is kept as "
         "JSON.before-fix, and PNGs and images are not touched",
     )
-    add_white(parser)
+    add_levels(parser)
     parser.add_argument(
         "--examples", type=int, default=5, help="sentences to print of a kind (default: 5)"
     )
@@ -48,7 +48,7 @@ def main() -> int:
     args = parse_args()
     dataset = validation.Dataset(args.image_root, args.panoptic_root, args.panoptic_json)
     against = tuple(args.against) if args.against else None
-    report = validation.validate(dataset, against, args.workers, args.white)
+    report = validation.validate(dataset, against, args.workers, levels_of(args))
     print(report.text(args.examples))
     if not (args.fix and any(problem.can_be_fixed for problem in report.problems)):
         return int(report.is_wrong)

@@ -5,7 +5,7 @@ Open index.html of the output folder in a browser; no server is needed.
 
 import argparse
 
-from ..engine.tools import add_white, positive_int
+from ..engine.tools import add_levels, levels_of, positive_int
 from ..evaluation.results_page import write_results_page
 
 
@@ -26,7 +26,7 @@ def main() -> None:
         default=100,
         help="images to draw, from the worst (default: 100)",
     )
-    add_white(parser)
+    add_levels(parser)
     args = parser.parse_args()
     drawn = write_results_page(
         args.image_root,
@@ -35,6 +35,6 @@ def main() -> None:
         args.predictions,
         args.output,
         args.limit,
-        args.white,
+        levels_of(args),
     )
     print(f"{drawn} images in {args.output}/index.html")

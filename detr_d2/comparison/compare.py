@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from detectron2.data import MetadataCatalog
 
+from ..data.depth import Levels
 from ..engine.sources import dataset_images, evenly
 from ..errors import UserError
 from ..evaluation import results_folder
@@ -43,14 +44,17 @@ def compare(candidates: list[Candidate], output: Path, images: int, load: bool) 
                 f"{candidate.files[-1]} has no MODEL.WEIGHTS to load: set it, or train."
             )
         weights[candidate.name] = candidate.cfg.MODEL.WEIGHTS if load else train(candidate)
-    results, costs, predictions = {}, {}, {}
-    metadata = MetadataCatalog.get(candidates[0].dataset)
+    results, costs = {}, {}
     for candidate in candidates:
         name, folder = candidate.name, output / candidate.name
         results[name] = evaluate(candidate, weights[name], folder)
         costs[name] = cost(candidate, weights[name], folder)
-        of_dataset = Path(results_folder(folder, candidate.dataset))
-        predictions[name] = SavedPredictions(of_dataset, metadata)
+    # An evaluation numbers the classes as its weights do, so that metadata are read behind all.
+    metadata = MetadataCatalog.get(candidates[0].dataset)
+    predictions = {
+        c.name: SavedPredictions(Path(results_folder(output / c.name, c.dataset)), metadata)
+        for c in candidates
+    }
     histories = {c.name: None if load else history_of(c) for c in candidates}
 
     sections = [
@@ -58,7 +62,7 @@ def compare(candidates: list[Candidate], output: Path, images: int, load: bool) 
         *(Section(title, tables=[table]) for title, table in quality_tables(results).items()),
         _cost_section(costs, histories),
         *_curves_sections(histories),
-        *_picture_sections(candidates[0].dataset, predictions, images),
+        *_picture_sections(candidates[0], predictions, images),
     ]
     _, page = write_report(output, f"Comparison on {candidates[0].dataset}", sections)
     return page
@@ -93,10 +97,10 @@ def _curves_sections(histories: dict[str, History | None]) -> list[Section]:
 
 
 def _picture_sections(
-    dataset: str, predictions: dict[str, SavedPredictions], images: int
+    first: Candidate, predictions: dict[str, SavedPredictions], images: int
 ) -> list[Section]:
-    metadata = MetadataCatalog.get(dataset)
-    sources = dataset_images(dataset)
+    metadata = MetadataCatalog.get(first.dataset)
+    sources = dataset_images(first.dataset, Levels.from_config(first.cfg))
     captions = [source.name for source in sources]
     examples = evenly(len(sources), images)
     chosen = [("Examples", "example", examples)]

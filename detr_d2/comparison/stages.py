@@ -14,6 +14,7 @@ from ..checkpoint import Checkpointer
 from ..checkpoint.files import weights_file
 from ..data.files import write_text
 from ..engine import Trainer
+from ..engine.defaults import number_classes_like_weights
 from ..evaluation import build_evaluator
 from .candidates import Candidate
 from .cost import measure_cost
@@ -54,9 +55,12 @@ def evaluate(candidate: Candidate, weights: str, folder: Path) -> dict:
     def work() -> dict:
         cfg: CfgNode = candidate.cfg.clone()
         cfg.defrost()
-        cfg.OUTPUT_DIR = str(folder)
+        cfg.OUTPUT_DIR, cfg.MODEL.WEIGHTS = str(folder), weights
+        number_classes_like_weights(cfg)
         model = Trainer.build_model(cfg)
-        Checkpointer.from_config(cfg, model).load(weights)
+        checkpointer = Checkpointer.from_config(cfg, model)
+        checkpointer.load(weights)
+        checkpointer.require_classes()
         loader = Trainer.build_test_loader(cfg, candidate.dataset)
         return inference_on_dataset(model, loader, build_evaluator(cfg, candidate.dataset))
 

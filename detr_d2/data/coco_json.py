@@ -22,6 +22,8 @@ def read_coco(path: str | os.PathLike) -> dict:
     )
     for item in images:
         _make_whole(item, ("height", "width"))
+        if "file_name" not in item and isinstance(item.get("coco_url"), str):
+            item["file_name"] = item["coco_url"]  # LVIS
         if isinstance(item.get("id"), float):
             _make_whole(item, ("id",))
     for item in categories:
@@ -64,8 +66,8 @@ class _ImageIds:
 def _make_whole(item: dict, keys: tuple[str, ...]) -> None:
     for key in keys:
         value = item.get(key)
-        if isinstance(value, (float, str)):
-            item[key] = value = whole(value)
+        if isinstance(value, (bool, float, str)):
+            item[key] = value = int(value) if isinstance(value, bool) else whole(value)
         if key in _FLAGS and key in item and (value is None or value != value):  # NaN
             del item[key]
 

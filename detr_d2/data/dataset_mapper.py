@@ -10,7 +10,7 @@ from detectron2.structures import Boxes, Instances
 
 from .augmentation import build_augmentations
 from .checks import check_listed_size
-from .depth import WHITE
+from .depth import ALL_LEVELS, Levels
 from .images import check_same_size, read_image, tensor_of
 from .panoptic_map import boxes_of_segments, number_segments, read_panoptic_png
 from .segmented_image import SegmentedImage
@@ -25,16 +25,16 @@ class PanopticDatasetMapper:
 
     @configurable
     def __init__(
-        self, *, augmentations: list[T.Augmentation], image_format: str, white: int = WHITE
+        self, *, augmentations: list[T.Augmentation], image_format: str, levels: Levels = ALL_LEVELS
     ):
         """
         Args:
             augmentations: applied to image and panoptic map alike.
             image_format: channels of the image, "RGB" or "BGR".
-            white: see `read_image`.
+            levels: see `read_image`.
         """
         self.augmentations = T.AugmentationList(augmentations)
-        self.image_format, self.white = image_format, white
+        self.image_format, self.levels = image_format, levels
 
     @classmethod
     def from_config(cls, cfg):
@@ -42,7 +42,7 @@ class PanopticDatasetMapper:
         return {
             "augmentations": build_augmentations(cfg, is_train=True),
             "image_format": cfg.INPUT.FORMAT,
-            "white": cfg.INPUT.WHITE,
+            "levels": Levels.from_config(cfg),
         }
 
     def __call__(self, dataset_dict: dict) -> dict:
@@ -66,7 +66,7 @@ class PanopticDatasetMapper:
         segments_info = dataset_dict.pop("segments_info")
         path = dataset_dict.pop("pan_seg_file_name")
         where = f"{path} (image {dataset_dict['image_id']})"
-        image = _read_checked(dataset_dict, self.image_format, self.white)
+        image = _read_checked(dataset_dict, self.image_format, self.levels)
         ids = read_panoptic_png(path, f"(image {dataset_dict['image_id']})")
         check_same_size(where, ids.shape, dataset_dict["file_name"], image.shape[:2])
         numbers = number_segments(ids, [info["id"] for info in segments_info], where)
@@ -98,11 +98,11 @@ class InferenceDatasetMapper:
 
     @configurable
     def __init__(
-        self, *, augmentations: list[T.Augmentation], image_format: str, white: int = WHITE
+        self, *, augmentations: list[T.Augmentation], image_format: str, levels: Levels = ALL_LEVELS
     ):
         """As `PanopticDatasetMapper`."""
         self.augmentations = T.AugmentationList(augmentations)
-        self.image_format, self.white = image_format, white
+        self.image_format, self.levels = image_format, levels
 
     @classmethod
     def from_config(cls, cfg):
@@ -110,7 +110,7 @@ class InferenceDatasetMapper:
         return {
             "augmentations": build_augmentations(cfg, is_train=False),
             "image_format": cfg.INPUT.FORMAT,
-            "white": cfg.INPUT.WHITE,
+            "levels": Levels.from_config(cfg),
         }
 
     def __call__(self, dataset_dict: dict) -> dict:
@@ -121,7 +121,7 @@ class InferenceDatasetMapper:
             draw the ground truth.
         """
         dataset_dict = {k: dataset_dict[k] for k in _PASSED_ON if k in dataset_dict}
-        augmented = T.AugInput(_read_checked(dataset_dict, self.image_format, self.white))
+        augmented = T.AugInput(_read_checked(dataset_dict, self.image_format, self.levels))
         self.augmentations(augmented)
         dataset_dict["image"] = tensor_of(augmented.image)
         return dataset_dict
@@ -130,10 +130,10 @@ class InferenceDatasetMapper:
 _PASSED_ON = ("file_name", "image_id", "height", "width", "pan_seg_file_name", "segments_info")
 
 
-def _read_checked(dataset_dict: dict, image_format: str, white: int) -> np.ndarray:
+def _read_checked(dataset_dict: dict, image_format: str, levels: Levels) -> np.ndarray:
     """Read the image; `height` and `width`, if there are any, must be its own."""
     where = f"(image {dataset_dict['image_id']})"
-    image = read_image(dataset_dict["file_name"], image_format, where, white)
+    image = read_image(dataset_dict["file_name"], image_format, where, levels)
     check_listed_size(dataset_dict, image.shape[:2])
     dataset_dict["height"], dataset_dict["width"] = image.shape[:2]
     return image

@@ -1,6 +1,8 @@
 """What is allowed in a dataset, and seldom meant."""
 
-from collections import Counter
+from collections import Counter, defaultdict
+
+from ..classes import normalised
 
 
 def doubts(categories: list[dict], annotations: list[dict]) -> list[str]:
@@ -13,7 +15,11 @@ def doubts(categories: list[dict], annotations: list[dict]) -> list[str]:
     total = Counter(s["category_id"] for s in segments)
     crowd = Counter(s["category_id"] for s in segments if s.get("iscrowd", 0))
     things = [c for c in categories if c["isthing"]]
-    found = []
+    found = [
+        f"The classes {' and '.join(names)} differ in case or spaces alone, which checkpoints do "
+        "not tell apart: rename one, or unite them, with tools/prepare_dataset.py panoptic --merge."
+        for names in _nearly_equal([c["name"] for c in categories])
+    ]
     if not things:
         several = sum(_repeats_a_class(annotation) for annotation in annotations)
         more = f", though {several} images have several segments of a class" if several else ""
@@ -30,6 +36,13 @@ def doubts(categories: list[dict], annotations: list[dict]) -> list[str]:
             "they are objects (tools write iscrowd 1 for brushes), convert with --ignore-iscrowd."
         )
     return found
+
+
+def _nearly_equal(names: list[str]) -> list[list[str]]:
+    groups = defaultdict(list)
+    for name in names:
+        groups[normalised(name)].append(name)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def unused_classes(categories: list[dict], annotations: list[dict]) -> list[str]:

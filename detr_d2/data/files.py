@@ -13,6 +13,8 @@ from detectron2.utils.file_io import PathManager
 
 from ..errors import UserError
 
+_LEFTOVERS = ("__MACOSX", "@eaDir")  # folders
+
 
 def is_remote(path: str | os.PathLike) -> bool:
     """Whether a path, such as https://..., would be downloaded when it is read."""
@@ -29,8 +31,10 @@ def read_json(path: str | os.PathLike) -> Any:
         return json.loads(read_text(PathManager.get_local_path(path)))
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is no JSON in UTF-8 ({error}): save it in UTF-8.") from error
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON ({error}): write it again.") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def read_text(path: str | os.PathLike) -> str:
@@ -43,6 +47,24 @@ def read_text(path: str | os.PathLike) -> str:
     """
     data = Path(path).read_bytes()
     return data.decode(json.detect_encoding(data))
+
+
+def files_below(folder: str | os.PathLike) -> Iterator[Path]:
+    """The files in a folder and its sub-folders, also those that are links.
+
+    What is hidden, and what macOS and Synology leave in archives, is passed over.
+    """
+    entered = set()
+    for name, sub_folders, files in os.walk(os.fspath(folder), followlinks=True):
+        entered.add(os.path.realpath(name))
+        sub_folders[:] = [
+            sub_folder
+            for sub_folder in sub_folders
+            if not sub_folder.startswith(".")
+            and sub_folder not in _LEFTOVERS
+            and os.path.realpath(os.path.join(name, sub_folder)) not in entered
+        ]
+        yield from (Path(name, file) for file in files if not file.startswith("."))
 
 
 def read_json_object(path: str | os.PathLike) -> dict:

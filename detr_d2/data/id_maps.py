@@ -5,17 +5,25 @@ import os
 import numpy as np
 
 from ..errors import UserError
+from .depth import has_16_bits
 from .images import open_image, read_deep, read_upright
-from .panoptic_map import read_panoptic_png
+from .panoptic_map import OtherForm, read_panoptic_png
 
 RGB = "rgb"  # R + 256 G + 65536 B, COCO's
 VALUE = "value"  # the value of the only channel, or the index in a palette, or RGB of 16 bits
+SCALED = "scaled"  # as value, but 257 or 256 times it: what has 8 bits, stretched to 16
 BGR = "bgr"  # B + 256 G + 65536 R, as OpenCV writes what was meant as RGB
-FORMS = (RGB, VALUE, BGR)
+FORMS = (RGB, VALUE, SCALED, BGR)
+
+_STRETCHED = (257, 256)  # 65535 / 255, and a shift by 8 bits
+_WORDS = {
+    SCALED: "its ids are 257 or 256 times what they should be, in 16 bits",
+    BGR: "red and blue are exchanged",
+}
 
 
 def read_id_map(path: str | os.PathLike, where: str = "", form: str = RGB) -> np.ndarray:
-    """(H, W) integer segment ids in a PNG; 0 = VOID. Nothing is scaled.
+    """(H, W) integer segment ids in a PNG; 0 = VOID. Nothing is scaled that is not `SCALED`.
 
     Args:
         form: one of `FORMS`.
@@ -23,62 +31,94 @@ def read_id_map(path: str | os.PathLike, where: str = "", form: str = RGB) -> np
     """
     if form == RGB:
         return read_panoptic_png(path, where)
-    if form == BGR:
-        ids = read_panoptic_png(path, where)
-        return (ids & 255) << 16 | ids & 0xFF00 | ids >> 16
-    values = _values_of(path, where)
-    if values is None:
-        raise UserError(f"{path} {where} has several channels, and no values: leave --ids out.")
-    return values
+    ids = _read_as(path, where, form)
+    if ids is None:
+        raise UserError(f"{path} {where} is no map of --ids {form}: leave that out.")
+    return ids
 
 
-def meant_form(path: str | os.PathLike, listed: list[int]) -> str | None:
-    """What a map of ids is, in words, that read as RGB has others than those listed.
+def meant_form(path: str | os.PathLike, listed: list[int], form: str = RGB) -> str | None:
+    """What a map of ids is, in words, that has others than those listed when it is read as `form`.
 
     Returns:
         A sentence with the remedy, where all ids but VOID are listed when it is read otherwise.
+        None of other maps, and of a file that cannot be read.
     """
-    values = _values_of(path)
-    if values is not None and _fits(values, listed):
-        with open_image(path) as image:
-            what = "palette indices" if image.mode == "P" else "grey values"
-        return _sentence(path, f"its ids are {what}", VALUE)
-    if _fits(read_id_map(path, form=BGR), listed):
-        return _sentence(path, "red and blue are exchanged", BGR)
+    try:
+        return _meant_form(path, listed, form)
+    except UserError:
+        return None
+
+
+def _meant_form(path: str | os.PathLike, listed: list[int], form: str) -> str | None:
+    if _fits(_read_as(path, "", form), listed):
+        return None
+    for other in (VALUE, SCALED, BGR):
+        if other != form and _fits(_read_as(path, "", other), listed):
+            return _sentence(path, other)
     return None
 
 
-def _sentence(path: str | os.PathLike, what: str, form: str) -> str:
+def read_listed(path: str | os.PathLike, listed: list[int], where: str = "") -> np.ndarray:
+    """As `read_panoptic_png`; an error says what the map is, where the listed ids tell it."""
+    try:
+        return read_panoptic_png(path, where)
+    except OtherForm as error:
+        raise OtherForm(meant_form(path, listed) or str(error)) from error
+
+
+def _sentence(path: str | os.PathLike, form: str) -> str:
+    if form == VALUE:
+        with open_image(path) as image:
+            values = "palette indices" if image.mode == "P" else "grey values"
+            is_deep = image.mode == "RGB" and has_16_bits(image)
+            what = "its ids have 16 bits" if is_deep else f"its ids are {values}"
+    else:
+        what = _WORDS[form]
     return (
         f"{path}: {what}, and COCO's format wants R + 256 G + 65536 B: convert the dataset with "
         f"tools/prepare_dataset.py panoptic --ids {form}."
     )
 
 
-def _fits(ids: np.ndarray, listed: list[int]) -> bool:
+def _fits(ids: np.ndarray | None, listed: list[int]) -> bool:
+    if ids is None:
+        return False
     found = np.unique(ids)
     found = found[found != 0]
     return len(found) > 0 and bool(np.isin(found, listed).all())
 
 
-def _values_of(path: str | os.PathLike, where: str = "") -> np.ndarray | None:
-    """(H, W) integer, the values of the only channel; None where there are several.
+def _read_as(path: str | os.PathLike, where: str, form: str) -> np.ndarray | None:
+    """(H, W) integer ids; None where a map is not of that form.
 
     Three equal channels are one, and so is one beside its transparency. Of RGB with 16 bits, which
-    OpenCV writes of larger integers, it is what RGB of 8 bits would have.
+    OpenCV writes of larger integers, the numbers are those that RGB of 8 bits would have.
     """
-    image, is_deep = read_upright(path, where)
+    image, is_deep = read_upright(path, where, is_map=True)
+    if form == RGB or (form == BGR and not is_deep):
+        if is_deep or image.mode.startswith(("I", "F")):
+            return None
+        ids = read_panoptic_png(path, where)
+        return ids if form == RGB else (ids & 255) << 16 | ids & 0xFF00 | ids >> 16
     if is_deep:
-        values = read_deep(image, path, where).astype(np.int64)
-        return values if values.ndim == 2 else _one_of(values, values @ (1, 256, 65536))
-    if image.mode in ("1", "L", "P", "I"):
-        return np.asarray(image).astype(np.int32)
-    if image.mode not in ("LA", "RGB", "RGBA"):
+        channels = read_deep(image, path, where).astype(np.int64)
+    elif form == VALUE and image.mode in ("1", "L", "P", "I", "LA", "RGB", "RGBA"):
+        channels = np.asarray(image).astype(np.int64)
+        if image.mode == "LA":
+            channels = channels[..., 0]
+    else:
         return None
-    channels = np.asarray(image).astype(np.int32)
-    return channels[..., 0] if image.mode == "LA" else _one_of(channels[..., :3], None)
-
-
-def _one_of(channels: np.ndarray, otherwise: np.ndarray | None) -> np.ndarray | None:
-    """(H, W), one of equal channels (H, W, 3); `otherwise` where they are not equal."""
-    return channels[..., 0] if (channels == channels[..., :1]).all() else otherwise
+    if form == SCALED:
+        factors = [factor for factor in _STRETCHED if not (channels % factor).any()]
+        if not factors:
+            return None
+        channels = channels // factors[0]
+    if channels.ndim == 2:
+        return None if form == BGR else channels
+    channels = channels[..., :3]
+    if form != BGR and (channels == channels[..., :1]).all():
+        return channels[..., 0]
+    if not is_deep or channels.max(initial=0) > 255:
+        return None
+    return channels @ ((65536, 256, 1) if form == BGR else (1, 256, 65536))

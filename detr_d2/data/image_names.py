@@ -23,7 +23,7 @@ class ImageNames:
     def find(self, name: str) -> str:
         """The name of a file below the folder, relative to it; `name` where none is meant."""
         if _is_inside(name) and (self.root / name).is_file():
-            return name
+            return PurePosixPath(name).as_posix()  # without ./ and //
         spellings = (name, unquote(name), unquote(name.partition("?")[0]))
         for spelling in dict.fromkeys(spellings):  # as it is, and as a URL has it
             parts = PurePosixPath(folded(spelling.strip().replace("\\", "/"))).parts

@@ -10,9 +10,17 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image
 
 from ..errors import UserError
-from .depth import WHITE, has_16_bits, in_8_bits, read_16_bits, warn_of_darkness
+from .depth import (
+    ALL_LEVELS,
+    Levels,
+    has_16_bits,
+    in_8_bits,
+    range_of,
+    read_16_bits,
+    warn_of_low_contrast,
+)
+from .files import files_below
 
-LOSSY_SUFFIXES = {".jpg", ".jpeg"}
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
 _EXIF_ORIENTATION = 0x0112
 _TURNS = {
@@ -27,32 +35,35 @@ _TURNS = {
 
 
 def read_image(
-    path: str | os.PathLike, image_format: str = "RGB", where: str = "", white: int = WHITE
+    path: str | os.PathLike,
+    image_format: str = "RGB",
+    where: str = "",
+    levels: Levels = ALL_LEVELS,
 ) -> np.ndarray:
-    """Read an image as the model sees it; see `read_image_and_brightest`.
+    """Read an image as the model sees it; see `read_image_and_range`.
 
     Args:
         image_format: channels of the result, "RGB" or "BGR"; grey, palette and alpha are converted.
         where: stands behind the path in errors, such as "(image 5)".
-        white: its value where a channel has 16 bits.
+        levels: what is black and white where a channel has 16 bits.
 
     Returns:
         (H, W, 3) uint8, upright.
     """
-    pixels, _ = read_image_and_brightest(path, where, white)
+    pixels, _ = read_image_and_range(path, where, levels)
     return np.ascontiguousarray(pixels[:, :, ::-1]) if image_format == "BGR" else pixels
 
 
-def read_image_and_brightest(
-    path: str | os.PathLike, where: str = "", white: int = WHITE
-) -> tuple[np.ndarray, int | None]:
+def read_image_and_range(
+    path: str | os.PathLike, where: str = "", levels: Levels = ALL_LEVELS
+) -> tuple[np.ndarray, tuple[int, int] | None]:
     """(H, W, 3) uint8 RGB of an image, turned as its EXIF orientation says, scaled to 8 bits.
 
     Unlike Detectron2's `read_image`, it turns a TIFF once (Pillow has turned it already),
     and scales 16 bits to 8 where Pillow would cut everything above 255 to white.
 
     Returns:
-        The pixels, and the greatest value of an image of 16 bits, None of others.
+        The pixels, and the least and greatest value of an image of 16 bits, None of others.
 
     Raises:
         UserError: where the file is missing, is no whole image, or has more than 16 bits.
@@ -67,11 +78,12 @@ def read_image_and_brightest(
             )
         return np.asarray(upright.convert("RGB")), None
     values = read_deep(upright, path, where)
-    warn_of_darkness(values, name, white)
-    shown = in_8_bits(values, white)
+    least, greatest = range_of(values)
+    warn_of_low_contrast(least, greatest, name, levels)
+    shown = in_8_bits(values, levels)
     if shown.ndim == 2:
         shown = np.repeat(shown[..., None], 3, axis=2)
-    return np.ascontiguousarray(shown), int(values.max(initial=0))
+    return np.ascontiguousarray(shown), (least, greatest)
 
 
 def read_deep(upright: Image.Image, path: str | os.PathLike, where: str = "") -> np.ndarray:
@@ -88,13 +100,20 @@ def read_deep(upright: Image.Image, path: str | os.PathLike, where: str = "") ->
     return np.stack([turned(values[..., c], orientation) for c in range(3)], axis=2)
 
 
-def read_upright(path: str | os.PathLike, where: str = "") -> tuple[Image.Image, bool]:
+def read_upright(
+    path: str | os.PathLike, where: str = "", is_map: bool = False
+) -> tuple[Image.Image, bool]:
     """Read an image as it is, in whatever mode, turned as its EXIF orientation says.
+
+    Args:
+        is_map: its values are numbers, see `check_is_exact`.
 
     Returns:
         The image, and whether a channel in the file has 16 bits, of which `read_deep` gives all.
     """
     with open_image(path, where) as image:
+        if is_map:
+            check_is_exact(image, path, where)
         is_deep = has_16_bits(image)  # which is known before it is read alone
         try:
             image.load()
@@ -204,22 +223,33 @@ def open_image(path: str | os.PathLike, where: str = "") -> Image.Image:
         raise UserError(f"{name} is not an image: {error}.") from error
 
 
-def find_image_files(root: str | os.PathLike) -> list[str]:
-    """The images in a folder and its sub-folders, relative to it, sorted.
+def check_is_exact(image: Image.Image, path: str | os.PathLike, where: str = "") -> None:
+    """A `UserError` where a map is kept in a form that changes its numbers, whatever its name.
 
-    What macOS leaves in archives, `._name` and `__MACOSX/name`, is no image.
+    Args:
+        image: what is in the file at `path`.
     """
+    if image.format == "JPEG":
+        raise UserError(
+            f"{_named(path, where)} is a JPEG, which blurs the numbers of a map, and its edges: "
+            "write maps and masks as PNG."
+        )
+
+
+def find_image_files(root: str | os.PathLike) -> list[str]:
+    """The images in a folder and its sub-folders, see `files_below`, relative to it, sorted."""
     root = Path(root)
     if not root.is_dir():
         raise UserError(f"{root} is not a folder: give the folder of the images.")
-    files = [p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES]
-    names = (p.relative_to(root) for p in files if not p.name.startswith("._"))
-    return sorted(name.as_posix() for name in names if "__MACOSX" not in name.parts)
+    files = (p for p in files_below(root) if p.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(file.relative_to(root).as_posix() for file in files)
 
 
 def _near_match(path: str | os.PathLike) -> str:
     """The end of a sentence, with a file of nearly that name, and the remedy."""
     path = Path(path)
+    if path.is_symlink():
+        return ": it is a link to nothing. Put the file there that it names."
     files = sorted(path.parent.iterdir()) if path.parent.is_dir() else []
     images = [file.name for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
     for name in images:

@@ -32,13 +32,13 @@ def read_panoptic_png(path: str | os.PathLike, where: str = "") -> np.ndarray:
         OtherForm: where it has more than 8 bits a channel, which RGB would cut.
         UserError: where the file cannot be read.
     """
-    image, is_deep = read_upright(path, where)
+    image, is_deep = read_upright(path, where, is_map=True)
     if is_deep or image.mode.startswith(("I", "F")):
         kind = "is a grey map" if image.mode.startswith(("I", "F")) else "has channels"
         raise OtherForm(
             f"{path} {where} {kind} of more than 8 bits, and COCO's format has ids as "
             "R + 256 G + 65536 B: convert the dataset with tools/prepare_dataset.py panoptic "
-            "--ids value."
+            "--ids value, or --ids scaled where 8 bits were stretched to 16."
         )
     return numbers_of_colours(image.convert("RGB"))
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import PurePosixPath
 from typing import Any
 
 from ..errors import UserError
@@ -81,7 +82,7 @@ def category_problems(categories: list[dict] | None, path: str) -> Iterator[Prob
             )
         elif not isinstance(category["id"], int):
             yield Problem(kind, f"{path}: the category id {category['id']!r} is no whole number.")
-        elif not isinstance(category["name"], str):
+        elif not isinstance(category["name"], str) or not category["name"].strip():
             yield Problem(kind, f"{path}: the category name {category['name']!r} is no text.")
         elif category["isthing"] not in (0, 1):
             yield Problem(
@@ -154,7 +155,9 @@ def _incomplete(items: list[dict], what: str, keys: tuple, path: str) -> Iterato
             yield Problem(FORMAT, f"{path}: {what} {name} has no {missing}: add it.")
             continue
         for key in keys:
-            if not isinstance(item[key], _TYPES.get(key, object)):
+            if not isinstance(item[key], _TYPES.get(key, object)) or (
+                key == "file_name" and not PurePosixPath(item[key]).name
+            ):
                 yield Problem(
                     FORMAT, f"{path}: {what} {name} has the {key} {item[key]!r}: correct it."
                 )

@@ -7,7 +7,7 @@ import torch
 from detectron2.data import Metadata
 from PIL import Image
 
-from ..data.depth import WHITE
+from ..data.depth import ALL_LEVELS, Levels
 from ..data.images import read_image
 from ..data.panoptic_map import read_segment_map
 from ..data.registration import dicts_of, metadata_of
@@ -20,14 +20,14 @@ _COLUMNS = 2  # pairs
 
 
 def draw_dataset(
-    content: dict, paths: tuple[str, str, str], limit: int = 12, white: int = WHITE
+    content: dict, paths: tuple[str, str, str], limit: int = 12, levels: Levels = ALL_LEVELS
 ) -> tuple[Image.Image | None, list[str]]:
     """Draw up to `limit` images, evenly through the dataset.
 
     Args:
         content: of a panoptic JSON that says the truth.
         paths: of images, PNGs and JSON.
-        white: of images of 16 bits, see `read_image`.
+        levels: of images of 16 bits, see `read_image`.
 
     Returns:
         The sheet, None where it is empty; and a sentence on each image that cannot be read.
@@ -39,7 +39,7 @@ def draw_dataset(
     pairs, unread = [], []
     for number in evenly(len(dicts), limit):
         try:
-            pairs.append(_pair(dicts[number], metadata, white))
+            pairs.append(_pair(dicts[number], metadata, levels))
         except UserError as error:
             unread.append(str(error))
     return _sheet(pairs) if pairs else None, unread
@@ -55,9 +55,9 @@ def _sheet(pairs: list[Image.Image]) -> Image.Image:
     return sheet
 
 
-def _pair(dataset_dict: dict, metadata: Metadata, white: int) -> Image.Image:
+def _pair(dataset_dict: dict, metadata: Metadata, levels: Levels) -> Image.Image:
     where = f"(image {dataset_dict['image_id']})"
-    image = read_image(dataset_dict["file_name"], where=where, white=white)
+    image = read_image(dataset_dict["file_name"], where=where, levels=levels)
     segment_map = torch.from_numpy(read_segment_map(dataset_dict).astype(np.int32))
     infos = [{**s, "id": t} for t, s in enumerate(dataset_dict["segments_info"], 1)]
     drawn = draw_panoptic(image, segment_map, infos, metadata)

@@ -11,11 +11,15 @@ from ..checkpoint import Checkpointer
 from ..data.augmentation import build_augmentations
 from ..data.images import tensor_of
 from ..errors import UserError
-from .defaults import check_device
+from .defaults import check_device, number_classes_like_weights
 
 
 class Predictor:
     """A model with the weights of `MODEL.WEIGHTS`, for images as arrays.
+
+    Datasets that number the same classes differently than the weights are registered anew, in their
+    order: ask `MetadataCatalog` for the names of classes afterwards. A `UserError` says where the
+    weights lack classes of the first dataset.
 
     Example:
         predictor = Predictor(setup_cfg("configs/...yaml", ["MODEL.WEIGHTS", "model.pth"]))
@@ -24,8 +28,11 @@ class Predictor:
 
     def __init__(self, cfg: CfgNode):
         check_device(cfg)
+        number_classes_like_weights(cfg)
         self.model = accelerate(build_model(cfg).eval())
-        Checkpointer.from_config(cfg, self.model).load(cfg.MODEL.WEIGHTS)
+        checkpointer = Checkpointer.from_config(cfg, self.model)
+        checkpointer.load(cfg.MODEL.WEIGHTS)
+        checkpointer.require_classes()
         self.augmentations = T.AugmentationList(build_augmentations(cfg, is_train=False))
         self.input_format = cfg.INPUT.FORMAT
 

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import sys
 import time
+import traceback
 from collections.abc import Callable
 
 import torch
@@ -20,6 +21,8 @@ from ..errors import UserError
 from .preemption import exchange_handlers
 
 _PATIENCE = 2  # seconds
+# What gloo and NCCL say of a process that is gone.
+_LOST = ("closed by peer", "reset by peer", "Broken pipe", "remote process exited")
 
 
 def run_on_processes(work: Callable, args, count: int) -> None:
@@ -77,14 +80,22 @@ def _pass_on(number: int, _) -> None:
 def _work_or_say_why_not(work: Callable, args) -> None:
     try:
         work(args)
-    except UserError as error:
+    except Exception as error:
         if comm.get_world_size() == 1:
             raise
         # What all find out, the first one says, and the others are ended meanwhile.
         time.sleep(_PATIENCE * (comm.get_rank() > 0))
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        if isinstance(error, UserError):
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        elif not _is_of_a_lost_one(error):
+            traceback.print_exc()
         # Python's own end would wait for the other processes.
         os._exit(1)
+
+
+def _is_of_a_lost_one(error: Exception) -> bool:
+    """Whether another process has ended, which has said why."""
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _LOST)
 
 
 def _join() -> None:

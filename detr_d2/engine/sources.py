@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from detectron2.data import DatasetCatalog, Metadata
 
-from ..data.depth import WHITE
+from ..data.depth import ALL_LEVELS, Levels
 from ..data.images import find_image_files, read_image
 from ..data.panoptic_map import read_segment_map
 from ..drawing import draw_panoptic
@@ -24,17 +24,17 @@ class ImageSource:
         path: of the image file.
         name: of the picture that is drawn of it, a relative path without suffix.
         dataset_dict: what a dataset says of it, ground truth included.
-        white: see `read_image`.
+        levels: see `read_image`.
     """
 
     path: str
     name: str
     dataset_dict: dict | None = None
-    white: int = WHITE
+    levels: Levels = ALL_LEVELS
 
     def read(self) -> np.ndarray:
         """(H, W, 3) uint8, RGB."""
-        return read_image(self.path, white=self.white)
+        return read_image(self.path, levels=self.levels)
 
     @property
     def of_dataset(self) -> dict:
@@ -52,7 +52,7 @@ class ImageSource:
         return [("ground truth", draw_panoptic(image, segment_map, infos, metadata))]
 
 
-def find_images(patterns: list[str], white: int = WHITE) -> list[ImageSource]:
+def find_images(patterns: list[str], levels: Levels = ALL_LEVELS) -> list[ImageSource]:
     """The images that files, folders (with their sub-folders) and globs name.
 
     Raises:
@@ -70,7 +70,7 @@ def find_images(patterns: list[str], white: int = WHITE) -> list[ImageSource]:
         for path in paths:
             name = path.relative_to(folder) if folder.is_dir() else Path(path.name)
             sources.setdefault(
-                str(path), ImageSource(str(path), str(name.with_suffix("")), white=white)
+                str(path), ImageSource(str(path), str(name.with_suffix("")), levels=levels)
             )
     return _with_unique_names(list(sources.values()))
 
@@ -88,7 +88,7 @@ def _with_unique_names(sources: list[ImageSource]) -> list[ImageSource]:
     return unique
 
 
-def dataset_images(name: str, white: int = WHITE) -> list[ImageSource]:
+def dataset_images(name: str, levels: Levels = ALL_LEVELS) -> list[ImageSource]:
     """The images of a registered panoptic dataset, with their ground truth."""
     if name not in DatasetCatalog.list():
         raise UserError(
@@ -99,7 +99,7 @@ def dataset_images(name: str, white: int = WHITE) -> list[ImageSource]:
     if any("pan_seg_file_name" not in d for d in dicts):
         raise UserError(f"Dataset {name} has no panoptic ground truth: give its images as --input.")
     return _with_unique_names(
-        [ImageSource(d["file_name"], Path(d["file_name"]).stem, d, white) for d in dicts]
+        [ImageSource(d["file_name"], Path(d["file_name"]).stem, d, levels) for d in dicts]
     )
 
 

@@ -1,5 +1,6 @@
 """What the command lines in tools/ share."""
 
+import errno
 import os
 import sys
 from argparse import REMAINDER, ArgumentParser, ArgumentTypeError, Namespace
@@ -10,9 +11,12 @@ from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..data.depth import WHITE
+from ..data.depth import ALL_LEVELS, Levels
 from ..data.files import written_beside
 from ..errors import UserError
+
+# What a person can put right: no permission, no room, a folder that may only be read.
+_OF_THE_DISK = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def run_tool(main: Callable[[], int | None]) -> None:
@@ -24,6 +28,10 @@ def run_tool(main: Callable[[], int | None]) -> None:
     except BrokenPipeError:  # as of `| head`: who reads has gone, and is told nothing more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        sys.exit(f"error: {error.filename or 'A file'}: {error.strerror}.")
 
 
 def add_overrides(parser: ArgumentParser, of: str = "the YAML") -> None:
@@ -60,14 +68,22 @@ def overrides_of(args: Namespace) -> list[str]:
     return [*imports, *args.opts]
 
 
-def add_white(parser: ArgumentParser) -> None:
-    """Let the command line say which value is white in images of 16 bits: `white`."""
-    parser.add_argument(
-        "--white",
-        type=positive_int,
-        default=WHITE,
-        help="the value of white in images of 16 bits, as INPUT.WHITE (default: %(default)s)",
-    )
+def add_levels(parser: ArgumentParser) -> None:
+    """Let the command line say which values are black and white in images of 16 bits."""
+    for name, level in ALL_LEVELS._asdict().items():
+        parser.add_argument(
+            f"--{name}",
+            type=int,
+            default=level,
+            metavar="VALUE",
+            help=f"the value of {name} in images of 16 bits, as INPUT.{name.upper()} (default: "
+            "%(default)s)",
+        )
+
+
+def levels_of(args: Namespace) -> Levels:
+    """What a command line says to `add_levels`."""
+    return Levels.checked(args.black, args.white)
 
 
 def positive_int(text: str) -> int:

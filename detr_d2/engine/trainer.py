@@ -9,7 +9,7 @@ from detectron2.data import (
     MetadataCatalog,
     build_detection_test_loader,
 )
-from detectron2.engine import DefaultTrainer, TrainerBase
+from detectron2.engine import DefaultTrainer, TrainerBase, train_loop
 from detectron2.engine.hooks import EvalHook
 from detectron2.evaluation import DatasetEvaluators
 from detectron2.utils import comm
@@ -157,8 +157,13 @@ class Trainer(DefaultTrainer):
 
     def train(self):
         """Train until SOLVER.MAX_ITER; a reading process that dies is one sentence."""
-        with dead_readers_named():
-            return super().train()
+        loop = logging.getLogger(train_loop.__name__)
+        loop.addFilter(_without_traceback)
+        try:
+            with dead_readers_named():
+                return super().train()
+        finally:
+            loop.removeFilter(_without_traceback)
 
     @classmethod
     def test(cls, cfg, model, evaluators=None):
@@ -263,6 +268,13 @@ class Trainer(DefaultTrainer):
         super().load_state_dict(state_dict)
         order = state_dict.get("order")
         self._loaded_order = Order(**order) if order else None
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Log what a person can put right as its sentence."""
+    if record.exc_info and isinstance(error := record.exc_info[1], UserError):
+        record.msg, record.args, record.exc_info = "The training ends: %s", (error,), None
+    return True
 
 
 def _kinds(groups: list[dict]) -> list[tuple]:

@@ -8,7 +8,7 @@ from detectron2.data import Metadata
 from PIL import Image
 from tqdm import tqdm
 
-from ..data.depth import WHITE
+from ..data.depth import ALL_LEVELS, Levels
 from ..data.files import join_inside, write_text, written_beside
 from ..data.images import read_image
 from ..data.panoptic_map import places_of, read_panoptic_png
@@ -30,7 +30,7 @@ def write_results_page(
     predictions: str,
     output: str,
     limit: int,
-    white: int = WHITE,
+    levels: Levels = ALL_LEVELS,
 ) -> int:
     """Write `index.html` to `output`, and `images/` beside it.
 
@@ -38,7 +38,7 @@ def write_results_page(
         image_root, panoptic_root, panoptic_json: of the ground truth.
         predictions: a folder with `predictions.json` and `panoptic/`, as the evaluator writes.
         limit: images to draw, from the lowest PQ.
-        white: of images of 16 bits, see `read_image`.
+        levels: of images of 16 bits, see `read_image`.
 
     Returns:
         The number of images drawn.
@@ -51,7 +51,7 @@ def write_results_page(
     # Images without any segment have no PQ and come last.
     results.sort(key=lambda result: np.nan_to_num(result.match.quality().pq, nan=2))
     worst = results[:limit]
-    articles = _articles(truth, worst, names, image_root, found_root, Path(output), white)
+    articles = _articles(truth, worst, names, image_root, found_root, Path(output), levels)
     average, classes = averages(quality, truth.categories)["all"]
     summary = (
         f"{len(results)} images, {classes} classes: PQ {100 * average.pq:.1f}, "
@@ -78,7 +78,7 @@ def _articles(
     image_root: str,
     found_root: str,
     output: Path,
-    white: int,
+    levels: Levels,
 ) -> list[dict]:
     """Draw the images of `results` into `output`/images; gives what the page tells of each."""
     panoptic_json = truth.panoptic_json
@@ -93,7 +93,7 @@ def _articles(
             join_inside(truth.panoptic_root, result.file_name, panoptic_json),
             join_inside(found_root, result.found_name, found_root),
         )
-        pictures, paths = _pictures(*files, result, metadata, white), {}
+        pictures, paths = _pictures(*files, result, metadata, levels), {}
         for title, picture in pictures.items():
             paths[title] = f"images/{number:05d}-{title.replace(' ', '-')}.jpg"
             with written_beside(output / paths[title]) as unfinished:
@@ -109,10 +109,10 @@ def _pictures(
     found_file: str,
     result: ImageResult,
     metadata: Metadata,
-    white: int,
+    levels: Levels,
 ) -> dict[str, np.ndarray]:
     """(H, W, 3) uint8 each, by their titles."""
-    image = read_image(image_file, white=white)
+    image = read_image(image_file, levels=levels)
     truth_map, found_map = read_panoptic_png(truth_file), read_panoptic_png(found_file)
     return {
         "photograph": image,

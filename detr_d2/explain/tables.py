@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Set
 from dataclasses import dataclass
+from typing import Any
 
 from .ground_truth import Pair, Verdict
 from .image_trace import ImageTrace
@@ -78,7 +79,7 @@ def query_list(image: ImageTrace, labels: list[str]) -> dict[str, list[dict]]:
     """`passing` and `others`, the best first: `number`, `label`, `score` and `color` of each."""
     scores, kept = image["scores"].tolist(), image["kept"].tolist()
     order = sorted(range(len(scores)), key=lambda query: -scores[query])
-    queries = [
+    queries: list[dict[str, Any]] = [
         {"number": q, "label": labels[q], "score": f"{scores[q]:.0%}", "color": css_color(q)}
         for q in order
     ]

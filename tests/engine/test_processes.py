@@ -86,6 +86,27 @@ def test_an_error_on_one_of_detectron2s_processes_ends_all(capfd, failing):
     assert "Traceback" not in said
 
 
+def fail_among_those_that_ignore_signals(args):
+    """As in a training, which takes SIGTERM for the wish to end behind the next step."""
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    comm.synchronize()
+    if comm.get_rank() == 0:
+        raise args.error
+    comm.synchronize()
+
+
+@pytest.mark.parametrize("error", [UserError("a.png is broken."), KeyError("a mistake")])
+def test_processes_that_wait_for_one_that_is_gone_say_nothing(capfd, error):
+    args = Namespace(num_machines=1, machine_rank=0, dist_url="auto", error=error)
+    with pytest.raises(SystemExit) as ended:
+        run_on_processes(fail_among_those_that_ignore_signals, args, 2)
+    assert ended.value.code == 1
+    said = capfd.readouterr().err
+    assert said.count(str(error)) == 1
+    assert said.count("Traceback") == isinstance(error, KeyError)
+    assert "peer" not in said
+
+
 def test_an_error_of_the_only_process_is_left_to_the_tool():
     args = Namespace(num_machines=1, machine_rank=0, dist_url="auto", failing=(0,))
     with pytest.raises(UserError, match="broken"):

@@ -1,4 +1,5 @@
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,17 @@ def test_classes_that_are_known_when_a_dataset_is_loaded_are_counted_then(shapes
     finally:
         DatasetCatalog.remove("boxes")
         MetadataCatalog.remove("boxes")
+
+
+@pytest.mark.parametrize("error", [UserError("a.png is broken."), KeyError("a mistake")])
+def test_what_a_person_can_put_right_is_logged_as_its_sentence(caplog, error):
+    log = logging.getLogger("detr_d2.test_log")
+    log.addFilter(trainer._without_traceback)
+    try:
+        raise error
+    except (UserError, KeyError):
+        log.exception("Exception during training:")
+    (record,) = caplog.records
+    is_sentence = isinstance(error, UserError)
+    assert ("Traceback" in caplog.text) != is_sentence
+    assert (record.getMessage() == "The training ends: a.png is broken.") == is_sentence

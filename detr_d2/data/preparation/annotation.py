@@ -18,11 +18,12 @@ class Segment:
     """What is known of a segment besides its pixels.
 
     Attributes:
+        category_id: None takes the pixels away from what is below them: they are VOID.
         source: "human" or "model"; empty where it is not said.
         score: how sure the model was, 0 to 1; None where it is not said.
     """
 
-    category_id: int
+    category_id: int | None
     iscrowd: int = 0
     source: str = ""
     score: float | None = None
@@ -101,13 +102,16 @@ class Canvas:
             self.remarks["objects have no pixel, or lie wholly below others: left out"] += hidden
 
     def fill(self, segment: Segment) -> None:
-        """Give what is VOID to `segment`."""
-        self.add(self.segment_map == 0, segment)
+        """Give what no segment has, and what is of its class already, to `segment`."""
+        same = [n for n, s in enumerate(self.segments, 1) if s.category_id == segment.category_id]
+        self.add(np.isin(self.segment_map, [0, *same]), segment)
 
     def finish(self) -> Annotation:
-        """Leave out the segments that have no pixel, number the others from 1, measure them."""
+        """Leave out the segments that have no pixel or no class, number the others from 1, and
+        measure them."""
         areas = np.bincount(self.segment_map.ravel(), minlength=len(self.segments) + 1)[1:]
-        present = np.flatnonzero(areas)
+        has_class = [segment.category_id is not None for segment in self.segments]
+        present = np.flatnonzero(np.logical_and(areas, has_class))
         renumber = np.zeros(len(self.segments) + 1, dtype=np.uint16)
         renumber[present + 1] = np.arange(1, len(present) + 1)
         segment_map = renumber[self.segment_map]

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,19 @@ from ..problems import category_problems, image_problems, is_list_of_dicts, rais
 from .annotation import Annotation, BadAnnotation, Canvas, Segment
 from .categories import read_categories
 from .file_names import found_pictures
-from .kinds import AS_ANNOTATED, Kinds, leave_out_roots
+from .foreign import other_format
+from .kinds import (
+    AS_ANNOTATED,
+    BACKGROUND,
+    Kinds,
+    leave_out_roots,
+    without_pseudo_classes,
+)
 from .label_maps import SAME_NAME, add_stuff, read_label_map
-from .polygons import check_units, polygons_of, reaches_beyond
+from .polygons import check_units, is_elsewhere, polygons_of, reaches_beyond
 from .source import Picture, Source, listed_size_of
 
+_ELSEWHERE = "objects are not where their bbox says: look whether they were read rightly"
 _BEYOND = "objects reach beyond their image: look whether it has the size that was annotated"
 
 
@@ -40,6 +49,8 @@ def from_instances(
         ignore_crowd: `iscrowd` 1 is an object like any other.
     """
     content = read_coco(instances_json)
+    if whose := other_format(content):
+        raise UserError(f"{instances_json} is {whose}.")
     return from_content(
         *(content, instances_json, image_root, stuff_root, stuff_categories),
         background=background,
@@ -72,16 +83,20 @@ def from_content(
     categories, notes = leave_out_roots(content["categories"], content["annotations"])
     things = [{**c, "isthing": c.get("isthing", 1)} for c in categories]
     raise_first(category_problems(things, str(instances_json)))
+    things, pseudo, more_notes = without_pseudo_classes(things, content["annotations"], kinds)
+    if not things:
+        raise UserError(f"{instances_json} has no class but {' and '.join(pseudo.values())}.")
     things = kinds.apply(things)
     raise_first(image_problems(content["images"], str(instances_json)))
     stuff = read_categories(stuff_categories) if stuff_categories else []
     _check_stuff(things, stuff, stuff_categories)
-    background_id = max(c["id"] for c in (*things, *stuff)) + 1 if background else None
+    highest = max(chain(pseudo, (c["id"] for c in (*things, *stuff))))
+    background_id = highest + 1 if background else None
     categories = things + [{k: v for k, v in c.items() if k != "label"} for c in stuff]
     if background:
         categories.append({"id": background_id, "name": background, "isthing": 0})
     raise_first(category_problems(categories, f"{instances_json} and the stuff"))
-    pictures, more = _pictures(content, {c["id"] for c in things}, instances_json)
+    pictures, more = _pictures(content, {*pseudo, *(c["id"] for c in things)}, instances_json)
     pictures, names = found_pictures(pictures, image_root, instances_json)
     return Source(
         image_root,
@@ -95,8 +110,9 @@ def from_content(
             background=background_id,
             stuff_ids=frozenset(c["id"] for c in things if not c["isthing"]),
             ignore_crowd=ignore_crowd,
+            pseudo={i: background_id if n == BACKGROUND else None for i, n in pseudo.items()},
         ),
-        (*notes, *names),
+        (*notes, *more_notes, *names),
         (*bad, *more),
     )
 
@@ -172,6 +188,7 @@ def _annotate(
     background: int | None,
     stuff_ids: frozenset[int],
     ignore_crowd: bool,
+    pseudo: dict[int, int | None],
 ) -> Annotation:
     where = f"image {picture.image_id}, {picture.file_name}"
     canvas = Canvas(height, width, f"{instances_json}, {where}")
@@ -186,6 +203,8 @@ def _annotate(
             annotations.append(annotation)
             if reaches_beyond(annotation["segmentation"], height, width):
                 canvas.remarks[_BEYOND] += 1
+            if is_elsewhere(annotation.get("bbox"), runs[-1]):
+                canvas.remarks[_ELSEWHERE] += 1
         except UserError as error:
             canvas.bad.append(BadAnnotation("without a mask", str(error)))
     # Stuff below, one segment a class; of overlapping stuff, the smaller class lies above.
@@ -198,18 +217,23 @@ def _annotate(
         canvas.add(coco_mask.decode(unions[id_]).astype(bool), Segment(id_))
     objects = [n for n, a in enumerate(annotations) if a["category_id"] not in stuff_ids]
     areas = [int(coco_mask.area(runs[n])) for n in objects]
-    segments = [_object(annotations[n], ignore_crowd) for n in objects]
+    segments = [_object(annotations[n], ignore_crowd, pseudo) for n in objects]
     canvas.add_objects(
         zip(areas, segments), lambda n: coco_mask.decode(runs[objects[n]]).astype(bool)
     )
+    if not picture.content:
+        what = "VOID" if background is None else "background"
+        canvas.remarks[f"images have no annotation: {what} where nothing else is given"] += 1
     if background is not None:
         canvas.fill(Segment(background))
     return canvas.finish()
 
 
-def _object(annotation: dict, ignore_crowd: bool) -> Segment:
-    crowd = 0 if ignore_crowd else int(annotation.get("iscrowd", 0))
-    return Segment(annotation["category_id"], crowd)
+def _object(annotation: dict, ignore_crowd: bool, pseudo: dict[int, int | None]) -> Segment:
+    category = annotation["category_id"]
+    if category in pseudo:
+        return Segment(pseudo[category])
+    return Segment(category, 0 if ignore_crowd else int(annotation.get("iscrowd", 0)))
 
 
 def run_lengths(annotation: dict, height: int, width: int, path: Path) -> dict:

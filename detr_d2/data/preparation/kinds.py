@@ -1,9 +1,14 @@
 """Which classes are things, and which names are no classes."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from ...errors import UserError
+
+IGNORED = "__ignore__"  # what labelme calls objects that are VOID,
+BACKGROUND = "_background_"  # and what is of no class
 
 # What tools call what is no object, in any case and between underscores or not; left out where
 # nothing is annotated with it.
@@ -48,6 +53,31 @@ def check_names(names: Iterable[str], classes: Collection[str]) -> None:
             raise UserError(f"There is no class {name}: the classes are {', '.join(classes)}.")
 
 
+def without_pseudo_classes(
+    categories: list[dict], annotations: list[dict], kinds: Kinds
+) -> tuple[list[dict], dict[int, str], tuple[str, ...]]:
+    """Leave out `IGNORED` and `BACKGROUND`, unless `kinds` say that they are classes.
+
+    Returns:
+        The other categories, which of the two each left out id is, and a sentence for each.
+    """
+    left_out = {
+        c["id"]: c["name"].casefold()
+        for c in categories
+        if c["name"].casefold() in (IGNORED, BACKGROUND)
+        and c["name"] not in (*kinds.stuff, *kinds.things)
+    }
+    ids = (a["category_id"] for a in annotations if _is_number(a.get("category_id")))
+    counts = Counter(left_out[id_] for id_ in ids if id_ in left_out)
+    what = {IGNORED: "VOID", BACKGROUND: "no class has their pixels"}
+    notes = [f"{count} objects are {name}: {what[name]}." for name, count in counts.items()]
+    return [c for c in categories if c["id"] not in left_out], left_out, tuple(notes)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int)
+
+
 def leave_out_roots(
     categories: list[dict], annotations: list[dict]
 ) -> tuple[list[dict], tuple[str, ...]]:
@@ -62,8 +92,7 @@ def leave_out_roots(
     Returns:
         The other categories, and a sentence for each that was left out.
     """
-    ids = (annotation.get("category_id") for annotation in annotations)
-    used = {id_ for id_ in ids if isinstance(id_, int)}
+    used = {a["category_id"] for a in annotations if _is_number(a.get("category_id"))}
     kept, notes = [], []
     for category in categories:
         name = category.get("name")

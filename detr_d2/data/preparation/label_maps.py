@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from ...errors import UserError
 from ..files import join_inside
-from ..images import LOSSY_SUFFIXES, check_same_size, find_image_files, on_disk, open_image
+from ..images import check_is_exact, check_same_size, find_image_files, on_disk, open_image
 from ..panoptic_map import numbers_of_colours
 from .annotation import Annotation, Canvas, Segment
 from .categories import labels_of, read_categories
@@ -131,17 +131,16 @@ def read_label_map(
     Args:
         colours: a label is a colour, R + 256 G + 65536 B.
     """
-    if Path(path).suffix.lower() in LOSSY_SUFFIXES:
-        raise UserError(
-            f"{path} ({where}) is a JPEG, which blurs the numbers of classes: write maps as PNG."
-        )
     with open_image(path, f"({where})") as image:
+        check_is_exact(image, path, f"({where})")
         try:
             labels = numbers_of_colours(image.convert("RGB")) if colours else np.asarray(image)
         except (OSError, ValueError, SyntaxError) as error:
             raise UserError(f"{path} ({where}) cannot be read as a map: {error}.") from error
         mode = image.mode
-    if labels.ndim == 3 and mode == "RGB" and (labels == labels[..., :1]).all():
+    if labels.ndim == 3 and mode in ("LA", "RGBA") and (labels[..., -1] == 255).all():
+        labels = labels[..., :-1]  # nothing is transparent
+    if labels.ndim == 3 and mode in ("LA", "RGB", "RGBA") and (labels == labels[..., :1]).all():
         labels = labels[..., 0]  # grey, written as colour
     if labels.ndim != 2 or labels.dtype.kind == "f":
         raise UserError(

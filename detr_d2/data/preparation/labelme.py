@@ -5,16 +5,18 @@ import binascii
 import io
 import math
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
 from ...errors import UserError
-from ..files import read_json_object
+from ..files import files_below, read_json
 from ..image_names import ImageNames
-from ..images import read_image_size
+from ..images import find_image_files, read_image_size
 from ..problems import is_list_of_dicts, listing
 from .annotation import BadAnnotation
 from .instances import from_content
@@ -41,14 +43,20 @@ def from_labelme(
         background: name of a stuff class for all other pixels; empty leaves them VOID.
         kinds: which classes are stuff.
     """
-    files = sorted(annotation_root.rglob("*.json")) if annotation_root.is_dir() else []
-    files = [file for file in files if not file.name.startswith("._")]
+    files = sorted(file for file in files_below(annotation_root) if file.suffix == ".json")
     if not files:
         raise UserError(f"{annotation_root} has no JSON files: give the folder of labelme's.")
     names_of_images = ImageNames(image_root)
-    images, objects, bad = [], [], []
-    for number, file in enumerate(files, 1):
-        content = read_json_object(file)
+    images: list[dict] = []
+    objects: list[dict] = []
+    bad: list[BadAnnotation] = []
+    for file in files:
+        content = read_json(file)
+        if not _is_labelmes(content):
+            sentence = f"{file} has no imagePath and shapes: give labelme's JSON files alone."
+            bad.append(BadAnnotation("JSON files of another kind", sentence))
+            continue
+        number = len(images) + 1
         image = {"id": number, **_image(content, file, annotation_root, names_of_images)}
         images.append(image)
         of_image, bad_ones = _objects(content, file, (image["height"], image["width"]))
@@ -66,17 +74,28 @@ def from_labelme(
             {"id": n, "category_id": ids[o.pop("label")], **o} for n, o in enumerate(objects, 1)
         ],
     }
-    return from_content(
+    source = from_content(
         content, annotation_root, image_root, background=background, kinds=kinds, bad=tuple(bad)
+    )
+    used = {picture.file_name for picture in source.pictures}
+    others = [name for name in find_image_files(image_root) if name not in used]
+    if not others:
+        return source
+    without = f"{len(others)} images have no JSON file, such as {others[0]}: left out."
+    return replace(source, notes=(*source.notes, without))
+
+
+def _is_labelmes(content: Any) -> bool:
+    return (
+        isinstance(content, dict)
+        and isinstance(content.get("imagePath"), str)
+        and is_list_of_dicts(content, "shapes")
     )
 
 
 def _image(content: dict, file: Path, annotation_root: Path, names: ImageNames) -> dict:
-    name = content.get("imagePath")
-    if not isinstance(name, str) or not is_list_of_dicts(content, "shapes"):
-        raise UserError(f"{file} has no imagePath and shapes: give labelme's JSON files alone.")
     folder = file.parent.relative_to(annotation_root)
-    name = str(PurePosixPath(folder.as_posix(), name.replace("\\", "/")))
+    name = str(PurePosixPath(folder.as_posix(), content["imagePath"].replace("\\", "/")))
     size = listed_size_of(
         {"height": content.get("imageHeight"), "width": content.get("imageWidth")}
     )
@@ -94,23 +113,33 @@ def _objects(
         try:
             if not label:
                 raise ValueError("it has no label")
-            mask = _run_lengths(shape, size)
-        except (ValueError, TypeError, OSError, SyntaxError) as error:
+            part = _polygon_or_runs(shape, size)
+        except (ValueError, TypeError) as error:
             sentence = f"{file}, shape {number} ({label}): {error}: correct or remove it."
             bad.append(BadAnnotation("without a mask", sentence))
         else:
             # Without a group, every shape is an object.
-            parts[label, number if group is None else f"group {group}"].append(mask)
-    objects = []
-    for (label, _), masks in parts.items():
-        merged = coco_mask.merge(masks)
-        runs = {"size": merged["size"], "counts": merged["counts"].decode()}
-        objects.append({"label": label, "segmentation": runs})
+            parts[label, number if group is None else f"group {group}"].append(part)
+    objects = [
+        {"label": label, "segmentation": _united(of_object, size)}
+        for (label, _), of_object in parts.items()
+    ]
     return objects, bad
 
 
-def _run_lengths(shape: dict, size: tuple[int, int]) -> dict:
-    """A shape's mask in pycocotools' form."""
+def _united(parts: list[list[float] | dict], size: tuple[int, int]) -> list[list[float]] | dict:
+    """Polygons and run lengths of an object, as COCO has their union."""
+    polygons = [part for part in parts if isinstance(part, list)]
+    runs = [part for part in parts if isinstance(part, dict)]
+    if not runs:
+        return polygons
+    drawn = coco_mask.frPyObjects(polygons, *size) if polygons else []
+    merged = coco_mask.merge([*runs, *drawn])
+    return {"size": merged["size"], "counts": merged["counts"].decode()}
+
+
+def _polygon_or_runs(shape: dict, size: tuple[int, int]) -> list[float] | dict:
+    """A shape as a polygon, or as run lengths in pycocotools' form."""
     kind, points = shape.get("shape_type") or "polygon", shape.get("points")
     if not isinstance(points, list) or not points:
         raise ValueError("it has no points")
@@ -127,7 +156,7 @@ def _run_lengths(shape: dict, size: tuple[int, int]) -> dict:
         return coco_mask.encode(np.asfortranarray(_pasted(str(shape.get("mask")), points[0], size)))
     else:
         raise ValueError(f"a {kind} has no area")
-    return coco_mask.merge(coco_mask.frPyObjects([checked_polygon(polygon)], *size))
+    return checked_polygon(polygon)
 
 
 def _circle(centre: list[float], edge: list[float]) -> list[float]:
@@ -144,8 +173,11 @@ def _pasted(text: str, corner: list[float], size: tuple[int, int]) -> np.ndarray
         data = base64.b64decode(text, validate=True)
     except binascii.Error as error:
         raise ValueError(f"its mask is no base64 ({error})") from error
-    with Image.open(io.BytesIO(data)) as image:
-        part = np.asarray(image.convert("L")) > 0
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            part = np.asarray(image.convert("L")) > 0
+    except (OSError, SyntaxError) as error:
+        raise ValueError("its mask is no PNG") from error
     x, y = (round(c) for c in corner)
     mask = np.zeros(size, dtype=np.uint8)
     if x < 0 or y < 0 or y + part.shape[0] > size[0] or x + part.shape[1] > size[1]:

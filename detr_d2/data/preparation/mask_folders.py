@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import UserError
-from ..images import LOSSY_SUFFIXES, check_same_size, find_image_files, on_disk, open_image
+from ..images import check_is_exact, check_same_size, find_image_files, on_disk, open_image
 from .annotation import Annotation, Canvas, Segment
 from .file_names import check_one_image_a_name
 from .kinds import AS_ANNOTATED, Kinds
@@ -17,6 +17,7 @@ from .source import Picture, Source
 
 _SEVERAL = "masks have several values besides 0: all of them are of the object"
 _WHOLE = "masks cover the whole image: look whether they are inverted"
+_LIGHT = "masks have a palette whose first colour is not black: look whether they are inverted"
 # As in task-1-annotation-2-by-3-tag-car-0.png.
 _BRUSH = re.compile(
     r"task-(?P<task>\d+)-annotation-(?P<annotation>\d+)-by-.+?-tag-(?P<tag>.+)-\d+\.png"
@@ -153,10 +154,9 @@ def _annotate(
     canvas = Canvas(height, width, where)
     masks = []
     for name, id_ in picture.content:
-        mask, several = _read_mask(mask_root / name, height, width, where)
+        mask, doubts = _read_mask(mask_root / name, height, width, where)
         masks.append((mask, id_))
-        canvas.remarks[_SEVERAL] += several
-        canvas.remarks[_WHOLE] += bool(mask.all())
+        canvas.remarks.update(doubts)
     for id_ in stuff:
         parts = [mask for mask, class_ in masks if class_ == id_]
         if parts:
@@ -167,20 +167,19 @@ def _annotate(
     )
     if not masks:
         canvas.remarks["images have no masks: all VOID"] += 1
-    canvas.remarks = +canvas.remarks
     return canvas.finish()
 
 
-def _read_mask(path: Path, height: int, width: int, where: str) -> tuple[np.ndarray, bool]:
-    """(H, W) bool, and whether its pixels have several values besides 0.
+def _read_mask(path: Path, height: int, width: int, where: str) -> tuple[np.ndarray, list[str]]:
+    """(H, W) bool, and what is doubtful in it, in words.
 
     Where there is transparency, what is transparent is not of the object.
     """
-    if path.suffix.lower() in LOSSY_SUFFIXES:
-        raise UserError(f"{path} ({where}) is a JPEG, whose edges are blurred: write masks as PNG.")
     with open_image(path, f"({where})") as image:
+        check_is_exact(image, path, f"({where})")
         try:
             image.load()
+            is_light_palette = image.mode == "P" and any((image.getpalette() or [])[:3])
             opaque = _opaque(image)
             if image.mode in ("1", "P", "PA", "LA", "RGBA"):
                 image = image.convert("RGB")
@@ -191,10 +190,16 @@ def _read_mask(path: Path, height: int, width: int, where: str) -> tuple[np.ndar
     mask = (colours != 0).any(axis=2)
     if opaque is not None:
         # Objects may be drawn in one colour, black even, and the rest be transparent.
-        mask = opaque if (colours == colours[0, 0]).all() else mask & opaque
+        drawn = colours[opaque]
+        mask = opaque if (drawn == drawn[:1]).all() else mask & opaque
     check_same_size(path, mask.shape, f"({where})", (height, width))
     inside = colours[mask]
-    return mask, len(inside) > 0 and bool((inside != inside[0]).any())
+    doubts = {
+        _SEVERAL: len(inside) > 0 and bool((inside != inside[0]).any()),
+        _WHOLE: bool(mask.all()),
+        _LIGHT: is_light_palette and opaque is None,
+    }
+    return mask, [words for words, is_so in doubts.items() if is_so]
 
 
 def _opaque(image: Image.Image) -> np.ndarray | None:

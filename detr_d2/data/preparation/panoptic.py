@@ -12,7 +12,7 @@ from ...errors import UserError
 from ..coco_json import read_coco
 from ..files import join_inside
 from ..id_maps import RGB, meant_form, read_id_map
-from ..images import check_same_size, on_disk
+from ..images import OtherSize, check_same_size, on_disk
 from ..panoptic_map import HUMAN, MODEL, is_of_model, number_segments
 from ..problems import (
     OUTSIDE,
@@ -150,14 +150,15 @@ def _annotate(
     join_inside(panoptic_root, picture.content["file_name"], where)
     path = os.path.join(panoptic_root, on_disk(panoptic_root, picture.content["file_name"]))
     infos = picture.content["segments_info"]
-    ids = read_id_map(path, f"({where})", form)
-    check_same_size(path, ids.shape, f"({where})", (height, width))
     listed = [info["id"] for info in infos]
     try:
+        ids = read_id_map(path, f"({where})", form)
+        check_same_size(path, ids.shape, f"({where})", (height, width))
         numbers = number_segments(ids, listed, f"{path} ({where})")
+    except OtherSize:
+        raise
     except UserError as error:
-        meant = meant_form(path, listed) if form == RGB else None
-        raise UserError(meant or str(error)) from error
+        raise UserError(meant_form(path, listed, form) or str(error)) from error
     canvas = Canvas(height, width, where)
     for class_ in dict.fromkeys(new_id.values()):
         members = [t for t, s in enumerate(infos, 1) if new_id.get(s["category_id"]) == class_]

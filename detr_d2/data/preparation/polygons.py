@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
+from pycocotools import mask as coco_mask
+
 from ...errors import UserError
 
 _FARTHEST = 1e5  # pixels from the origin: a polygon that reaches farther is a mistake
@@ -17,7 +19,8 @@ def polygons_of(segmentation) -> list[list[float]]:
     points, [x, y]. A `ValueError` or `TypeError` says what is wrong.
     """
     if not isinstance(segmentation, list):
-        raise ValueError("its segmentation is no list of polygons, and no run lengths")
+        but = " but text" if isinstance(segmentation, str) else ""
+        raise ValueError(f"its segmentation is no list of polygons, and no run lengths{but}")
     if not segmentation:
         raise ValueError("there is no polygon")
     if _is_polygon(segmentation):
@@ -32,7 +35,9 @@ def checked_polygon(numbers: Iterable[float | str]) -> list[float]:
     polygon = [float(x) for x in numbers]
     if len(polygon) < 6 or len(polygon) % 2:
         raise ValueError(f"a polygon has {len(polygon)} numbers, not x and y of three points")
-    if not all(math.isfinite(x) and abs(x) < _FARTHEST for x in polygon):
+    if not all(map(math.isfinite, polygon)):
+        raise ValueError("a polygon has a coordinate that is no number")
+    if not all(abs(x) < _FARTHEST for x in polygon):
         raise ValueError("a polygon lies outside of every image")
     return polygon
 
@@ -46,6 +51,26 @@ def reaches_beyond(segmentation, height: int, width: int) -> bool:
         for polygon in polygons_of(segmentation)
         for x, y in zip(polygon[::2], polygon[1::2])
     )
+
+
+def is_elsewhere(box, runs: dict) -> bool:
+    """Whether most of a mask lies beyond the box that its annotation lists.
+
+    Args:
+        box: x, y, width and height in pixels; anything else is not compared.
+        runs: of the mask, as pycocotools has them.
+    """
+    if not isinstance(box, list) or len(box) != 4:
+        return False
+    if not all(isinstance(x, (int, float)) and math.isfinite(x) for x in box):
+        return False
+    x, y, width, height = box
+    if min(width, height) <= 0:
+        return False
+    # A margin, so that what is one pixel thin is not lost to rounding.
+    wide = coco_mask.frPyObjects([[x - 1, y - 1, width + 2, height + 2]], *runs["size"])[0]
+    inside = coco_mask.merge([runs, wide], intersect=True)
+    return int(coco_mask.area(inside)) < int(coco_mask.area(runs)) / 2
 
 
 def check_units(annotations: list[dict], path: Path) -> None:

@@ -110,5 +110,6 @@ def read_list(path: Path, what: str = "a list of images") -> list[str]:
     try:
         lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as {what}: {error}.") from error
+        remedy = " Save it in UTF-8." if isinstance(error, UnicodeDecodeError) else ""
+        raise UserError(f"{path} cannot be read as {what}: {error}.{remedy}") from error
     return [line.strip() for line in lines if line.strip()]

@@ -100,9 +100,9 @@ def _check_bad(bad: list[BadAnnotation], errors: list[UserError], skip_bad: bool
 
 def _check_not_all_void(written: list["_One"], image_root: Path) -> None:
     """A `UserError` where something was annotated, and nothing has come of it."""
-    remarks = sum((one.remarks for one in written), Counter())
-    if not remarks or any(one.annotation["segments_info"] for one in written):
+    if any(one.annotation["segments_info"] for one in written):
         return
+    remarks = sum((one.remarks for one in written), Counter())
     said = "".join(f"\n{count} {remark}." for remark, count in sorted(remarks.items()))
     raise UserError(
         f"No pixel of the {len(written)} images in {image_root} is of a class: check that the "

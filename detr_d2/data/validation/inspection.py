@@ -12,16 +12,15 @@ import numpy as np
 
 from ...errors import UserError
 from ..checks import check_listed_size
-from ..depth import WHITE
+from ..depth import ALL_LEVELS, Levels
 from ..files import join_inside
-from ..id_maps import meant_form
-from ..images import check_same_size, read_image, read_image_and_brightest
+from ..id_maps import meant_form, read_listed
+from ..images import check_same_size, read_image, read_image_and_range
 from ..panoptic_map import (
     OtherForm,
     measure_segments,
     only_in_json,
     only_in_png,
-    read_panoptic_png,
     runs_of,
 )
 from ..parallel import parallel_map
@@ -40,7 +39,7 @@ class Inspection:
         areas: pixels of each segment of `annotation`; those that have none come last there, and
             are left out here.
         void: pixels of no segment; None where nothing can be said of the PNG's segments.
-        brightest: the greatest value of an image of 16 bits, None of others.
+        values: the least and the greatest of an image of 16 bits, None of others.
     """
 
     image: dict
@@ -48,17 +47,17 @@ class Inspection:
     digest: str | None = None
     areas: tuple[int, ...] = ()
     void: int | None = None
-    brightest: int | None = None
+    values: tuple[int, int] | None = None
     problems: list[Problem] = field(default_factory=list)
 
 
 def inspect_images(
-    content: dict, image_root: str, panoptic_root: str, workers: int, white: int = WHITE
+    content: dict, image_root: str, panoptic_root: str, workers: int, levels: Levels = ALL_LEVELS
 ) -> list[Inspection]:
     """Read all images and PNGs of a panoptic JSON, in the order of its complete annotations.
 
     Args:
-        white: see `read_image`.
+        levels: see `read_image`.
     """
     images = {
         image["id"]: image for image in content["images"] if isinstance(image.get("id"), IMAGE_ID)
@@ -74,15 +73,18 @@ def inspect_images(
         image_root=image_root,
         panoptic_root=panoptic_root,
         stuff=frozenset(stuff),
-        white=white,
+        levels=levels,
     )
     return parallel_map(function, pairs, workers, "Reading")
 
 
-def digest_images(content: dict, image_root: str, workers: int) -> dict[str, str | None]:
+def digest_images(
+    content: dict, image_root: str, workers: int, levels: Levels = ALL_LEVELS
+) -> dict[str, str | None]:
     """The digest of each image of a JSON by file name; None where it cannot be read."""
     names = [image["file_name"] for image in content["images"]]
-    digests = parallel_map(partial(_digest_file, image_root=image_root), names, workers, "Reading")
+    function = partial(_digest_file, image_root=image_root, levels=levels)
+    digests = parallel_map(function, names, workers, "Reading")
     return dict(zip(names, digests))
 
 
@@ -113,7 +115,7 @@ def _inspect(
     image_root: str,
     panoptic_root: str,
     stuff: frozenset[int],
-    white: int,
+    levels: Levels,
 ) -> Inspection:
     image, annotation = pair
     where = f"(image {image['id']})"
@@ -121,12 +123,13 @@ def _inspect(
     problems += _class_problems(annotation, stuff, where)
     segments = [{**s, "iscrowd": s.get("iscrowd", 0)} for s in annotation["segments_info"]]
     annotation = {**annotation, "segments_info": segments}
-    read = partial(read_image_and_brightest, white=white)
-    pixels, brightest = _try_to_read(read, image_root, image["file_name"], where, problems) or (
+    read = partial(read_image_and_range, levels=levels)
+    pixels, values = _try_to_read(read, image_root, image["file_name"], where, problems) or (
         None,
         None,
     )
-    ids = _try_to_read(read_panoptic_png, panoptic_root, annotation["file_name"], where, problems)
+    read_ids = partial(read_listed, listed=[s["id"] for s in segments])
+    ids = _try_to_read(read_ids, panoptic_root, annotation["file_name"], where, problems)
 
     digest, void = None, None
     areas: tuple[int, ...] = ()
@@ -146,7 +149,7 @@ def _inspect(
             problems += _segment_problems(segments, measured, png)
             right, areas = _as_measured(segments, measured)
             annotation = {**annotation, "segments_info": right}
-    return Inspection(image, annotation, digest, areas, void, brightest, problems)
+    return Inspection(image, annotation, digest, areas, void, values, problems)
 
 
 def _meant_form(root: str, annotation: dict, segments: list[dict], measured) -> str | None:
@@ -191,8 +194,8 @@ def _try_to_read(read, root: str, name: str, where: str, problems: list) -> Any:
         return None
 
 
-def _digest_file(name: str, *, image_root: str) -> str | None:
-    pixels = _try_to_read(read_image, image_root, name, "", [])
+def _digest_file(name: str, *, image_root: str, levels: Levels) -> str | None:
+    pixels = _try_to_read(partial(read_image, levels=levels), image_root, name, "", [])
     return None if pixels is None else _digest(pixels)
 
 

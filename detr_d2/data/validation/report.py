@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...errors import UserError
 from ..coco_json import read_coco
-from ..depth import WHITE, darkness
+from ..depth import ALL_LEVELS, Levels, low_contrast
 from ..doubts import doubts
 from ..files import write_json
 from ..problems import (
@@ -42,14 +42,14 @@ class Report:
         content: of the JSON.
         problems: all that was found.
         inspections: what each image and PNG has in it.
-        white: of images of 16 bits.
+        levels: of images of 16 bits.
     """
 
     dataset: Dataset
     content: dict
     problems: list[Problem]
     inspections: list[Inspection]
-    white: int = WHITE
+    levels: Levels = ALL_LEVELS
 
     @property
     def is_wrong(self) -> bool:
@@ -64,19 +64,19 @@ class Report:
             [
                 _text_of_problems(self.problems, examples),
                 statistics(self.inspections, categories),
-                config_lines(self.inspections, categories, paths, self.white),
+                config_lines(self.inspections, categories, paths, self.levels),
             ]
         )
 
 
 def validate(
-    dataset: Dataset, against: tuple[str, str] | None, workers: int, white: int = WHITE
+    dataset: Dataset, against: tuple[str, str] | None, workers: int, levels: Levels = ALL_LEVELS
 ) -> Report:
     """Read everything once.
 
     Args:
         against: folder of the images and JSON of the other split.
-        white: of images of 16 bits, see `read_image`.
+        levels: of images of 16 bits, see `read_image`.
 
     Raises:
         UserError: where the JSON itself, or its categories, cannot be used.
@@ -88,24 +88,26 @@ def validate(
     roots = dataset.image_root, dataset.panoptic_root
     named, problems = with_names_on_disk(content, *roots, path)
     problems += json_problems(named, path)
-    inspections = inspect_images(named, *roots, workers, white)
+    inspections = inspect_images(named, *roots, workers, levels)
     problems += [problem for inspection in inspections for problem in inspection.problems]
     said = doubts(content["categories"], [i.annotation for i in inspections])
-    said += _darkness(inspections, white)
+    said += _low_contrast(inspections, levels)
     problems += [Problem("Doubtful", f"{path}: {doubt}", wrong=False) for doubt in said]
     problems += repetition_problems(inspections)
     if against is not None:
         other_root, other_json = against
         other = read_coco(other_json)
         raise_first(json_problems(other, other_json))
-        digests = digest_images(other, other_root, workers)
+        digests = digest_images(other, other_root, workers, levels)
         problems += overlap_problems(inspections, digests, other_json)
-    return Report(dataset, named, problems, inspections, white)
+    return Report(dataset, named, problems, inspections, levels)
 
 
-def _darkness(inspections: list[Inspection], white: int) -> list[str]:
-    values = [i.brightest for i in inspections if i.brightest is not None]
-    said = darkness(max(values), white) if values else None
+def _low_contrast(inspections: list[Inspection], levels: Levels) -> list[str]:
+    values = [i.values for i in inspections if i.values is not None]
+    if not values:
+        return []
+    said = low_contrast(min(v[0] for v in values), max(v[1] for v in values), levels)
     return [f"{len(values)} images have {said}"] if said else []
 
 

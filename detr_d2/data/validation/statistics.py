@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from ..depth import WHITE
+from ..depth import ALL_LEVELS, Levels
 from .inspection import Inspection
 
 _OFFICIAL_QUERIES = 100
@@ -65,22 +65,23 @@ def config_lines(
     inspections: list[Inspection],
     categories: list[dict],
     paths: tuple[str, str, str],
-    white: int = WHITE,
+    levels: Levels = ALL_LEVELS,
 ) -> str:
     """The lines of a YAML that use the dataset, and the same for the command line.
 
     Args:
         paths: of images, PNGs and JSON.
-        white: of images of 16 bits.
+        levels: of images of 16 bits.
     """
     paths = [os.path.abspath(path) for path in paths]
     name = dataset_name(paths[2])
     listed = (len(_segments(i)) for i in inspections)
     queries = suitable_queries(max(listed, default=0))
-    input_yaml = [] if white == WHITE else ["INPUT:", f"  WHITE: {white}"]
-    input_keys = "" if white == WHITE else f"INPUT.WHITE {white} "
+    of_input = {name.upper(): level for name, level in levels.options.items()}
+    input_keys = "".join(f"INPUT.{key} {level} " for key, level in of_input.items())
     yaml = [
-        *input_yaml,
+        *(["INPUT:"] if of_input else []),
+        *(f"  {key}: {level}" for key, level in of_input.items()),
         "MODEL:",
         "  DETR:",
         f"    NUM_CLASSES: {len(categories)}",

@@ -126,8 +126,11 @@ def test_stuff_comes_from_label_maps_below_the_things(convert, tmp_path):
     ]
 
 
-def test_an_image_without_instances_is_void(convert):
-    assert convert() == []
+def test_images_without_any_instance_are_no_dataset(convert):
+    with pytest.raises(UserError, match=r"(?s)No pixel of the 1 images.*1 images have no annot"):
+        convert()
+    ((_, _, found),) = convert(background="else")
+    assert found == block(0, 0, 8, 6)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +138,7 @@ def test_an_image_without_instances_is_void(convert):
     [
         ({"segmentation": [[1, 2, 3, 4]]}, r"annotation 1 \(image 9\): a polygon has 4 numbers"),
         ({"segmentation": []}, "there is no polygon"),
-        ({"segmentation": [[0, 0, 1, 0, float("nan"), 1]]}, "outside of every image"),
+        ({"segmentation": [[0, 0, 1, 0, float("nan"), 1]]}, "a coordinate that is no number"),
         ({"segmentation": {"size": [6, 8], "counts": [3, 4]}}, "its runs cover 7 of 48 pixels"),
         ({"segmentation": {"size": [6, 8], "counts": [50, -2]}}, "one of its runs is -2 pixels"),
         ({"segmentation": {"size": [6, 8], "counts": "55"}}, "its runs cover 10 of 48 pixels"),

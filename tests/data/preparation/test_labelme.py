@@ -101,6 +101,43 @@ def test_stuff_and_background(tmp_path):
     }
 
 
+IGNORED_AND_EMPTY = (
+    shape("car", "rectangle", [[0, 0], [20, 10]]),
+    shape("__ignore__", "rectangle", [[2, 2], [6, 6]]),
+    shape("__IGNORE__", "rectangle", [[22, 2], [26, 6]]),
+    shape("_background_", "rectangle", [[10, 2], [14, 6]]),
+)
+
+
+@pytest.mark.parametrize("background", ["", "else"])
+def test_what_labelme_ignores_is_void_and_its_background_is_no_object(tmp_path, background):
+    write(tmp_path, *IGNORED_AND_EMPTY)
+    source = from_labelme(tmp_path, tmp_path, background)
+    assert source.notes == (
+        "2 objects are __ignore__: VOID.",
+        "1 objects are _background_: no class has their pixels.",
+    )
+    ignored, empty = block(2, 2, 6, 6) | block(22, 2, 26, 6), block(10, 2, 14, 6)
+    car = block(0, 0, 20, 10) - ignored - empty
+    expected = {"car": car}
+    if background:
+        expected[background] = block(0, 0, WIDTH, HEIGHT) - ignored - car
+    assert dict(convert(tmp_path, background=background)["sub/a.jpg"]) == expected
+
+
+def test_labelmes_names_may_be_classes_all_the_same(tmp_path):
+    write(tmp_path, *IGNORED_AND_EMPTY)
+    kinds = Kinds(stuff=("_background_",), things=("__ignore__", "__IGNORE__"))
+    found = convert(tmp_path, kinds=kinds)["sub/a.jpg"]
+    assert sorted(name for name, _ in found) == ["__IGNORE__", "__ignore__", "car"]
+
+
+def test_what_is_ignored_alone_is_no_class(tmp_path):
+    write(tmp_path, IGNORED_AND_EMPTY[1])
+    with pytest.raises(UserError, match="has no class but __ignore__"):
+        convert(tmp_path)
+
+
 @pytest.mark.parametrize("image_path", ["..\\sub\\a.jpg", "/home/me/sub/a.jpg"])
 def test_the_image_is_found_where_it_lies(tmp_path, image_path):
     write(tmp_path, shape("car", "rectangle", [[1, 1], [3, 3]]), image_path=image_path)
@@ -118,6 +155,7 @@ def test_an_unknown_size_is_read_from_the_image(tmp_path):
         (shape("car", "line", [[1, 1], [3, 3]]), r"shape 0 \(car\): a line has no area"),
         (shape("car", "polygon", [[1, 1], [3, 3]]), "a polygon has 4 numbers"),
         (shape("car", "mask", [[0, 0]], mask="?"), "its mask is no base64"),
+        (shape("car", "mask", [[0, 0]], mask="aaaa"), "its mask is no PNG"),
         (shape("car", "mask", [[29, 0]], mask=png(np.ones((1, 3), bool))), "beyond the image"),
         ({"label": "car"}, "points"),
         (shape(None, "polygon", [[1, 1], [3, 1], [3, 3]]), "it has no label"),
@@ -150,6 +188,46 @@ def test_an_image_of_another_machine_and_of_no_size_is_found(tmp_path):
     rectangle = shape("car", "rectangle", [[1, 1], [3, 3]])
     write(tmp_path, rectangle, image_path="C:\\photos\\a.jpg", imageHeight=None)
     assert convert(tmp_path)["sub/a.jpg"] == [("car", block(1, 1, 3, 3))]
+
+
+def test_shapes_beyond_the_image_are_said(tmp_path):
+    write(tmp_path, shape("car", "rectangle", [[1, 1], [90, 70]]))
+    source = from_labelme(tmp_path, tmp_path)
+    remarks = write_panoptic(source, tmp_path / "out", "train", workers=1).remarks
+    assert [*remarks] == [
+        "objects reach beyond their image: look whether it has the size that was annotated"
+    ]
+
+
+def test_shares_of_the_image_are_named(tmp_path):
+    write(tmp_path, shape("car", "polygon", [[0.1, 0.1], [0.5, 0.1], [0.5, 0.4]]))
+    with pytest.raises(UserError, match="as shares of the width and the height"):
+        convert(tmp_path)
+
+
+def test_polygons_and_masks_of_a_group_are_one_object(tmp_path):
+    mask = png(np.ones((2, 3), dtype=bool))
+    write(
+        tmp_path,
+        shape("car", "mask", [[10, 5], [12, 6]], group=1, mask=mask),
+        shape("car", "rectangle", [[1, 1], [4, 4]], group=1),
+    )
+    assert convert(tmp_path)["sub/a.jpg"] == [("car", block(10, 5, 13, 7) | block(1, 1, 4, 4))]
+
+
+def test_files_of_another_kind_are_named_or_left_out(tmp_path):
+    write(tmp_path, shape("car", "rectangle", [[1, 1], [3, 3]]))
+    (tmp_path / "sub/classes.json").write_text('["car"]')
+    with pytest.raises(UserError, match=r"classes\.json has no imagePath and shapes"):
+        convert(tmp_path)
+    assert convert(tmp_path, skip_bad=True) == {"sub/a.jpg": [("car", block(1, 1, 3, 3))]}
+
+
+def test_images_without_a_file_are_counted(tmp_path):
+    write(tmp_path, shape("car", "rectangle", [[1, 1], [3, 3]]))
+    save_noise(tmp_path / "sub/b.jpg", HEIGHT, WIDTH)
+    notes = from_labelme(tmp_path, tmp_path).notes
+    assert "1 images have no JSON file, such as sub/b.jpg: left out." in notes
 
 
 def test_other_files_are_named(tmp_path):

@@ -77,7 +77,7 @@ def test_hidden_and_empty_masks_are_counted(convert):
     [
         ({"x/a/1.png": mask(0, 0, 1, 1)}, {}, "1.png does not say its class"),
         ({"y/cell_1.png": mask(0, 0, 1, 1)}, {}, "has no masks of the images"),
-        ({"x/a/cell_1.jpg": mask(0, 0, 1, 1)}, {}, "is a JPEG, whose edges are blurred"),
+        ({"x/a/cell_1.jpg": mask(0, 0, 1, 1)}, {}, "is a JPEG, which blurs"),
         ({"x/a/cell_1.png": mask(0, 0, 1, 1)[1:]}, {}, "cell_1.png is 6 x 4 pixels, but its"),
         ({"x/a/cell_1.png": mask(0, 0, 1, 1)}, {"kinds": Kinds(stuff=("sky",))}, "no class sky"),
     ],
