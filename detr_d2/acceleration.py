@@ -6,7 +6,7 @@ know of it. docs/speed.md says what each of them gives.
 """
 
 import functools
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -16,11 +16,13 @@ from torch import Tensor, nn
 
 from .modeling.computing import is_traced
 
+ModelT = TypeVar("ModelT", bound=nn.Module)
+
 # Weights of a linear layer: of fewer, a convolution takes longer than the product of matrices.
 _WIDE = 2**17
 
 
-def accelerate(model: nn.Module) -> nn.Module:
+def accelerate(model: ModelT) -> ModelT:
     """Replace what can be faster within `model`, in place.
 
     * Detectron2's ResNet: where nothing of it is differentiated, norms that are fixed are folded

@@ -59,14 +59,14 @@ class QualityOfFiles(Work):
             stat = pq_compute_single_core(
                 0, self.pairs, self.truth_root, self.found_root, self.categories
             )
-        return stat.pq_average(self.categories, None)[0]["pq"]
+        return float(stat.pq_average(self.categories, None)[0]["pq"])
 
     def ours(self) -> Callable[[], float]:
         """What gives the same."""
 
         def run() -> float:
             found = evaluate_files(self.truth, self.found_json, self.found_root, progress=False)
-            return found[0].per_class().mean().pq
+            return float(found[0].per_class().mean().pq)
 
         return run
 
@@ -96,7 +96,7 @@ class QualityInMemory(QualityOfFiles):
             for pair, (truth_map, found_map) in zip(self.pairs, maps):
                 infos = [annotation["segments_info"] for annotation in pair]
                 quality.add(match_segments(truth_map, infos[0], found_map, infos[1], "image"))
-            return quality.per_class().mean().pq
+            return float(quality.per_class().mean().pq)
 
         return run
 
