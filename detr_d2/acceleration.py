@@ -16,11 +16,10 @@ from torch import Tensor, nn
 
 from .modeling.computing import is_traced
 
+ModelT = TypeVar("ModelT", bound=nn.Module)
+
 # Weights of a linear layer: of fewer, a convolution takes longer than the product of matrices.
 _WIDE = 2**17
-
-
-ModelT = TypeVar("ModelT", bound=nn.Module)
 
 
 def accelerate(model: ModelT) -> ModelT:

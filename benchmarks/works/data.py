@@ -127,7 +127,9 @@ class Evaluation(_OnDisk):
             given = copy.deepcopy(outputs) if is_reference else outputs
             for x, output in zip(inputs, given):  # one image at a time, as they come
                 evaluator.process([x], [output])
-            return evaluator.evaluate()["panoptic_seg"]
+            results = evaluator.evaluate()
+            assert results is not None
+            return results["panoptic_seg"]
 
         return Case(run, run)
 

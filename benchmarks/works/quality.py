@@ -59,7 +59,7 @@ class QualityOfFiles(Work):
             stat = pq_compute_single_core(
                 0, self.pairs, self.truth_root, self.found_root, self.categories
             )
-        return stat.pq_average(self.categories, None)[0]["pq"]
+        return float(stat.pq_average(self.categories, None)[0]["pq"])
 
     def ours(self) -> Callable[[], float]:
         """What gives the same."""

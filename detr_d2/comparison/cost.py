@@ -34,7 +34,8 @@ def measure_cost(config_file: str, overrides: Sequence[str], weights: str) -> di
 def _measure(config_file: str, overrides: tuple[str, ...], weights: str) -> dict:
     cfg = setup_cfg(config_file, overrides)
     inputs = list(islice(Trainer.build_test_loader(cfg, cfg.DATASETS.TEST[0]), _IMAGES))
-    model = Trainer.build_model(cfg).eval()
+    # Nothing is trained, and PyTorch's counter follows whatever could be.
+    model = Trainer.build_model(cfg).eval().requires_grad_(False)
     Checkpointer.from_config(cfg, model).load(weights)
     own = sum(x.numel() * x.element_size() for x in (*model.parameters(), *model.buffers()))
     on_cpu = cfg.MODEL.DEVICE == "cpu"

@@ -3,6 +3,7 @@
 import logging
 import resource
 import sys
+from typing import Any
 
 import torch
 from detectron2.engine import HookBase
@@ -32,7 +33,8 @@ class WatchTraining(HookBase):
         Args:
             optimizer: with a `gradient_norm` after each step and a `max_norm`, or without.
         """
-        self._optimizer, self._images_per_step = optimizer, images_per_step
+        self._optimizer: Any = optimizer  # one that clips has more than PyTorch's
+        self._images_per_step = images_per_step
         self._norms: list[Tensor] = []  # on their device, which is waited for once a period
         self._said = False
 

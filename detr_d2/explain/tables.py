@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Set
 from dataclasses import dataclass
-from typing import Any
 
 from .ground_truth import Pair, Verdict
 from .image_trace import ImageTrace
@@ -78,15 +77,11 @@ def _short(number: float | bool) -> str:
 def query_list(image: ImageTrace, labels: list[str]) -> dict[str, list[dict]]:
     """`passing` and `others`, the best first: `number`, `label`, `score` and `color` of each."""
     scores, kept = image["scores"].tolist(), image["kept"].tolist()
-    order = sorted(range(len(scores)), key=lambda query: -scores[query])
-    queries: list[dict[str, Any]] = [
-        {"number": q, "label": labels[q], "score": f"{scores[q]:.0%}", "color": css_color(q)}
-        for q in order
-    ]
-    return {
-        "passing": [query for query in queries if kept[query["number"]]],
-        "others": [query for query in queries if not kept[query["number"]]],
-    }
+    queries: dict[str, list[dict]] = {"passing": [], "others": []}
+    for q in sorted(range(len(scores)), key=lambda query: -scores[query]):
+        query = {"number": q, "label": labels[q], "score": f"{scores[q]:.0%}"}
+        queries["passing" if kept[q] else "others"].append({**query, "color": css_color(q)})
+    return queries
 
 
 def query_table(image: ImageTrace, labels: list[str]) -> Table:

@@ -46,7 +46,8 @@ def _group_norm(g, x, groups, weight, bias, eps, cudnn):
 def _div(g, a, b, *rounding):
     """The exporter divides what it knows no dtype of as float32, in which the weights of a resize
     are not exact; that it is float64, a cast says (`divided`)."""
-    node, double = a.node(), int(torch.onnx.TensorProtoDataType.DOUBLE)
+    node = a.node()
+    double = int(torch.onnx.TensorProtoDataType.DOUBLE)  # type: ignore[call-overload]  # a number
     if rounding or node.kind() != "onnx::Cast" or node.i("to") != double:
         return symbolic_opset10.div(g, a, b, *rounding)
     for value in (a, b):

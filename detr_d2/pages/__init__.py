@@ -6,18 +6,18 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 
-def render(package: str, name: str, **facts: object) -> str:
+def render(package: str, template: str, /, **facts: object) -> str:
     """A page.
 
     Args:
         package: whose folder has the template, which begins with `{% extends "base.html" %}`.
-        name: of the template's file.
+        template: its file.
         **facts: what it names. Text is escaped; `markupsafe.Markup` is not.
 
     Raises:
         jinja2.UndefinedError: where the template names something else.
     """
-    return _environment(package).get_template(name).render(facts)
+    return _environment(package).get_template(template).render(facts)
 
 
 @cache
