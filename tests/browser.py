@@ -53,6 +53,7 @@ class Browser:
         command = [
             *(sys.executable, "-S", "-c", _WITH_PIPES, str(commands), str(answers)),
             *(find_browser(), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+            "--window-size=1200,1000",  # with the browser's own bars, in newer ones
             *("--remote-debugging-pipe", f"--user-data-dir={self._profile.name}", "about:blank"),
         ]
         self._process = subprocess.Popen(

@@ -8,13 +8,18 @@ from detectron2.utils.logger import setup_logger
 from ..checkpoint import Checkpointer
 from ..data.coco import require_coco
 from ..engine import Trainer, setup_cfg
-from ..engine.defaults import check_loaded_classes, number_classes_like_weights
+from ..engine.defaults import (
+    check_loaded_classes,
+    found_config_file,
+    number_classes_like_weights,
+)
 from ..engine.processes import run_on_processes
 from ..engine.tools import add_imports, overrides_of
 from ..errors import UserError
 
 
 def _train_or_evaluate(args):
+    args.config_file = found_config_file(args.config_file)  # which Detectron2 opens as well
     cfg = setup_cfg(args.config_file, overrides_of(args))
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="detr_d2")

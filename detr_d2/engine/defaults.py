@@ -45,7 +45,7 @@ def setup_cfg(
     """
     cfg = get_cfg()
     add_detr_config(cfg)
-    _merge(cfg, _found(config_file), list(overrides), add_config)
+    _merge(cfg, found_config_file(config_file), list(overrides), add_config)
     register_from_config(cfg, cache(recorded_categories))
     datasets = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
     for name in datasets:
@@ -75,8 +75,12 @@ def _merge(cfg: CfgNode, config_file: str, overrides: list, add_config: Sequence
         ) from error
 
 
-def _found(config_file: str) -> str:
-    """A file as it is named, or one that is shipped."""
+def found_config_file(config_file: str) -> str:
+    """A file as it is named, or one that is shipped.
+
+    Raises:
+        UserError: where there is neither.
+    """
     file = config_file if PathManager.isfile(config_file) else find_config_file(config_file)
     if file is None:
         name = config_file or "given"
