@@ -60,8 +60,9 @@ def files_below(folder: str | os.PathLike) -> Iterator[Path]:
             sub_folders.clear()
             continue
         entered.add(real)
-        sub_folders[:] = [s for s in sub_folders if s not in _LEFTOVERS and not s.startswith(".")]
-        sub_folders.sort(key=lambda s, of=name: os.path.islink(os.path.join(of, s)))  # links last
+        seen = [s for s in sub_folders if s not in _LEFTOVERS and not s.startswith(".")]
+        links = [s for s in seen if os.path.islink(os.path.join(name, s))]
+        sub_folders[:] = [s for s in seen if s not in links] + links  # a folder before links to it
         yield from (Path(name, file) for file in files if not file.startswith("."))
 
 
