@@ -50,20 +50,19 @@ def read_text(path: str | os.PathLike) -> str:
 
 
 def files_below(folder: str | os.PathLike) -> Iterator[Path]:
-    """The files in a folder and its sub-folders, also those that are links.
+    """The files in a folder and its sub-folders, also those that are links; each folder once.
 
     What is hidden, and what macOS and Synology leave in archives, is passed over.
     """
     entered = set()
     for name, sub_folders, files in os.walk(os.fspath(folder), followlinks=True):
-        entered.add(os.path.realpath(name))
-        sub_folders[:] = [
-            sub_folder
-            for sub_folder in sub_folders
-            if not sub_folder.startswith(".")
-            and sub_folder not in _LEFTOVERS
-            and os.path.realpath(os.path.join(name, sub_folder)) not in entered
-        ]
+        if (real := os.path.realpath(name)) in entered:
+            sub_folders.clear()
+            continue
+        entered.add(real)
+        seen = [s for s in sub_folders if s not in _LEFTOVERS and not s.startswith(".")]
+        links = [s for s in seen if os.path.islink(os.path.join(name, s))]
+        sub_folders[:] = [s for s in seen if s not in links] + links  # a folder before links to it
         yield from (Path(name, file) for file in files if not file.startswith("."))
 
 

@@ -156,7 +156,7 @@ class Trainer(DefaultTrainer):
         )
 
     def train(self):
-        """Train until SOLVER.MAX_ITER; a reading process that dies is one sentence."""
+        """Train until SOLVER.MAX_ITER; what a person can put right ends it with one sentence."""
         loop = logging.getLogger(train_loop.__name__)
         loop.addFilter(_without_traceback)
         try:

@@ -62,14 +62,17 @@ def is_elsewhere(box, runs: dict) -> bool:
     """
     if not isinstance(box, list) or len(box) != 4:
         return False
-    if not all(isinstance(x, (int, float)) and math.isfinite(x) for x in box):
+    if not all(isinstance(x, (int, float)) and abs(x) < _FARTHEST for x in box):  # nor NaN
         return False
     x, y, width, height = box
     if min(width, height) <= 0:
         return False
     # A margin, so that what is one pixel thin is not lost to rounding.
-    wide = coco_mask.frPyObjects([[x - 1, y - 1, width + 2, height + 2]], *runs["size"])[0]
-    inside = coco_mask.merge([runs, wide], intersect=True)
+    x0, y0, x1, y1 = x - 1, y - 1, x + width + 1, y + height + 1
+    corners = [x0, y0, x1, y0, x1, y1, x0, y1]
+    inside = coco_mask.merge(
+        [runs, *coco_mask.frPyObjects([corners], *runs["size"])], intersect=True
+    )
     return int(coco_mask.area(inside)) < int(coco_mask.area(runs)) / 2
 
 

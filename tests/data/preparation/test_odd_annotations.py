@@ -171,14 +171,15 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
 
 def test_linked_folders_are_searched_and_hidden_ones_are_not(tmp_path):
     for name in (
-        *("outside/b.png", "inside/a.png"),
+        *("outside/b.png", "inside/a.png", "inside/sub/f.png"),
         *("inside/.ipynb_checkpoints/a-checkpoint.png", "inside/.c.png"),
         *("inside/__MACOSX/d.png", "inside/@eaDir/e.png"),
     ):
         save_noise(tmp_path / name, 2, 2)
     os.symlink(tmp_path / "outside", tmp_path / "inside/linked")
     os.symlink(tmp_path / "inside", tmp_path / "inside/round")
-    assert find_image_files(tmp_path / "inside") == ["a.png", "linked/b.png"]
+    os.symlink(tmp_path / "inside/sub", tmp_path / "inside/again")
+    assert find_image_files(tmp_path / "inside") == ["a.png", "linked/b.png", "sub/f.png"]
     assert [*files_below(tmp_path / "none")] == []
 
 
