@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from torch.distributed import PrefixStore
 from torch.multiprocessing import ProcessExitedException
 from torch.nn.parallel import DistributedDataParallel
 
+from ..data.files import full_disk_named
 from ..data.training_loader import PREEMPTION
 from ..errors import UserError
 from .preemption import exchange_handlers
@@ -76,19 +78,36 @@ def _pass_on(number: int, _) -> None:
 
 def _work_or_say_why_not(work: Callable, args) -> None:
     try:
-        work(args)
+        with full_disk_named():
+            work(args)
     except UserError as error:
         if comm.get_world_size() == 1:
             raise
         # What all find out, the first one says, and the others are ended meanwhile.
         time.sleep(_PATIENCE * (comm.get_rank() > 0))
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        # Python's own end would wait for the other processes.
-        os._exit(1)
+        _say_and_end(f"error: {error}")
+    except RuntimeError as error:
+        if not is_of_another_process(error):
+            raise
+        _say_and_end("Another process has ended, and this one with it.")
+
+
+def _say_and_end(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)
+    # Python's own end would wait for the other processes.
+    os._exit(1)
+
+
+def is_of_another_process(error: BaseException | None) -> bool:
+    """Whether PyTorch raised it for one that has ended while this one waited for it."""
+    several = comm.get_world_size() > 1
+    return several and isinstance(error, RuntimeError) and "closed by peer" in str(error)
 
 
 def _join() -> None:
     """The group of processes that `torchrun` describes in the environment."""
+    # As those have it that PyTorch spawns: where torchrun itself is killed, Linux asks to end.
+    torch.multiprocessing._prctl_pr_set_pdeathsig(signal.SIGTERM)  # type: ignore[attr-defined]
     if int(os.environ["LOCAL_RANK"]) < torch.cuda.device_count():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     store, rank, size = next(torch.distributed.rendezvous("env://"))
@@ -100,6 +119,13 @@ def _join() -> None:
     torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
     comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
     comm.synchronize()  # none begins, and ends, before all are there
+
+
+def take_buffers_of_the_first(model: nn.Module) -> None:
+    """Let all processes have the buffers that the first one has, as statistics of batch norm."""
+    if comm.get_world_size() > 1:
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, 0)
 
 
 def distributed(model: nn.Module) -> nn.Module:

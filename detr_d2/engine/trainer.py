@@ -3,6 +3,7 @@
 import logging
 import weakref
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 from detectron2.data import (
@@ -17,6 +18,7 @@ from detectron2.utils.events import has_event_storage
 from detectron2.utils.logger import setup_logger
 
 from ..checkpoint import Checkpointer
+from ..checkpoint.on_disk import remove_unfinished
 from ..data import InferenceDatasetMapper
 from ..data.broken_images import BrokenImages
 from ..data.checks import check_dataset, warn_of_too_few_queries
@@ -30,22 +32,33 @@ from ..data.training_loader import (
     build_training_loader,
     dead_readers_named,
     fix_chance,
+    leave_signals_to_the_trainer,
 )
 from ..errors import UserError
 from ..evaluation import build_evaluator
 from ..model_kind import kind_of
 from .averaged_weights import AverageWeights
 from .defaults import check_dataset_classes, check_device, check_loaded_classes
+from .evaluating import Evaluate
 from .kept_checkpoints import KeepCheckpoints
 from .optimizer import build_optimizer
 from .preemption import EndWhenAsked
-from .processes import distributed
+from .processes import distributed, is_of_another_process, take_buffers_of_the_first
 from .recomputation import recompute_activations
 from .sample_pictures import SamplePictures
 from .training_step import TrainingStep
-from .watching import WatchTraining
+from .watching import PatientWriter, WatchTraining
 
 logger = logging.getLogger(__name__)
+
+
+def _has_no_sentence(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, UserError) or is_of_another_process(error))
+
+
+# Detectron2 logs each error with its traceback; these are said at the end of the program.
+logging.getLogger(TrainerBase.__module__).addFilter(_has_no_sentence)
 
 
 class Trainer(DefaultTrainer):
@@ -137,14 +150,16 @@ class Trainer(DefaultTrainer):
         dataset = load_dicts(dataset_name, filter_empty=False)
         check_dataset_classes(cfg, dataset_name)
         _check_on_main_process(cfg, dataset, (dataset_name,))
-        return build_detection_test_loader(
+        loader = build_detection_test_loader(
             dataset,
             mapper=InferenceDatasetMapper(cfg),
             num_workers=cfg.DATALOADER.NUM_WORKERS,
         )
+        loader.worker_init_fn = leave_signals_to_the_trainer
+        return loader
 
     def train(self):
-        with dead_readers_named():
+        with dead_readers_named(), self._ending.answering():
             return super().train()
 
     @classmethod
@@ -165,8 +180,10 @@ class Trainer(DefaultTrainer):
     def build_hooks(self):
         built = super().build_hooks()
         evaluation = next(i for i, hook in enumerate(built) if isinstance(hook, EvalHook))
-        built[evaluation] = EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate)
-        built.insert(evaluation, EndWhenAsked(self.checkpointer))
+        self._ending = EndWhenAsked(self.checkpointer)
+        period, output_dir = self.cfg.TEST.EVAL_PERIOD, self.cfg.OUTPUT_DIR
+        built[evaluation] = Evaluate(period, self._evaluate, self._ending, output_dir)
+        built.insert(evaluation, self._ending)
         if comm.is_main_process():
             solver = self.cfg.SOLVER
             watching = WatchTraining(self.optimizer, solver.IMS_PER_BATCH)
@@ -181,11 +198,18 @@ class Trainer(DefaultTrainer):
             built.insert(0, averaging)
         return built
 
+    def build_writers(self):
+        return [PatientWriter(writer) for writer in super().build_writers()]
+
     def _evaluate(self) -> dict:
+        # Each process has seen other images, and a checkpoint has what the first one knows.
+        take_buffers_of_the_first(self.checkpointer.saved_model)
         self._last_eval_results = self.test(self.cfg, self.checkpointer.saved_model)
         return self._last_eval_results
 
     def resume_or_load(self, resume=True):
+        if resume and comm.is_main_process():
+            remove_unfinished(Path(self.cfg.OUTPUT_DIR))
         super().resume_or_load(resume)
         if self.start_iter >= self.max_iter:
             logger.warning(
@@ -206,8 +230,8 @@ class Trainer(DefaultTrainer):
         if order != old:
             logger.info(
                 "The training was of %d images a step on %d processes and goes on with %d on %d, "
-                "behind the %d images that were seen.",
-                *(old.batch_size, old.processes, batch_size, order.processes, order.first_image),
+                "without the %d images that were seen.",
+                *(old.batch_size, old.processes, batch_size, order.processes, order.images_before),
             )
         self._trainer.reset_data_loader(
             lambda: self.build_train_loader(self.cfg, order, self.start_iter)

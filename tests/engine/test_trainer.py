@@ -1,4 +1,6 @@
 import json
+import multiprocessing
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,20 @@ def test_classes_that_are_known_when_a_dataset_is_loaded_are_counted_then(shapes
     finally:
         DatasetCatalog.remove("boxes")
         MetadataCatalog.remove("boxes")
+
+
+def test_processes_that_read_for_an_evaluation_outlive_a_signal_to_all(shapes):
+    file = CONFIGS / "Shapes-PanopticSegmentation/panoptic_detr_R_18_narrow_dc5.yaml"
+    cfg = setup_cfg(str(file), ["DATALOADER.NUM_WORKERS", "1"])
+    batches = iter(Trainer.build_test_loader(cfg, "shapes_panoptic_val"))
+    next(batches)
+    readers = [str(process.pid) for process in multiprocessing.active_children()]
+    assert readers
+    subprocess.run(["kill", "-TERM", *readers], check=True)
+    assert len(list(batches)) == 5
+
+
+def test_an_output_that_is_no_folder_is_refused():
+    file = CONFIGS / "Shapes-PanopticSegmentation/panoptic_detr_R_18_narrow_dc5.yaml"
+    with pytest.raises(UserError, match="OUTPUT_DIR is s3://mine/1, but only folders"):
+        setup_cfg(str(file), ["OUTPUT_DIR", "s3://mine/1"])
