@@ -31,7 +31,6 @@ from .on_disk import (
     check_whole,
     checkpoints_of,
     is_of_full_disk,
-    remove_unfinished,
     write_on_disk,
 )
 
@@ -170,7 +169,6 @@ class Checkpointer(DetectionCheckpointer):
             self._resumes = False
 
     def _load_last(self) -> dict[str, Any]:
-        remove_unfinished(Path(self.save_dir))
         *later, first = checkpoints_of(self.get_checkpoint_file())
         for file in later:
             try:

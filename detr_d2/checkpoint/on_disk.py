@@ -36,8 +36,8 @@ def is_of_full_disk(error: RuntimeError) -> bool:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """What trainings left that were killed while they wrote a checkpoint."""
-    for file in folder.glob(".model_*.unfinished-*"):
+    """What trainings left that were killed while they wrote: checkpoints, results."""
+    for file in folder.rglob(".*.unfinished-*"):
         file.unlink(missing_ok=True)
 
 

@@ -116,8 +116,11 @@ def read_numbers(file: BinaryIO, path: str) -> Any:
         return _unwrap(_NumbersUnpickler(file, encoding="latin1").load())
 
 
-def load_torch(path: str) -> Any:
+def load_torch(path: str, mmap: bool = False) -> Any:
     """`torch.load`, of tensors, containers, numbers and argparse's Namespace.
+
+    Args:
+        mmap: tensors are not read before they are looked at.
 
     Raises:
         UserError: where the file holds anything else, or is not PyTorch's.
@@ -125,7 +128,7 @@ def load_torch(path: str) -> Any:
     # The classes that the stand-ins make are named too: PyTorch fills none that is not.
     safe = [(stand_in, name) for name, stand_in in _NUMPY.items()]
     with _refused(path), torch.serialization.safe_globals([*safe, _Array, argparse.Namespace]):
-        return _unwrap(torch.load(path, map_location="cpu", weights_only=True))
+        return _unwrap(torch.load(path, map_location="cpu", weights_only=True, mmap=mmap))
 
 
 @contextmanager

@@ -50,8 +50,7 @@ class BrokenImages:
         known = self.file.read_text().splitlines() if self.file.is_file() else []
         line = f"{image['file_name']}\t{why}"
         if line not in known:
-            with open(self.file, "a") as file:
-                file.write(f"{line}\n")
+            self._write(line)
             known.append(line)
             logger.warning(
                 "%s cannot be trained on and is passed over (%s): see %s.",
@@ -64,3 +63,10 @@ class BrokenImages:
                 f"{self.greatest_share:g} that DATALOADER.BROKEN_IMAGES_SHARE allows: they are in "
                 f"{self.file}."
             )
+
+    def _write(self, line: str) -> None:
+        try:
+            with open(self.file, "a") as file:
+                file.write(f"{line}\n")
+        except OSError as error:  # a full disk: it is named when it is met again
+            logger.error("%s cannot be written (%s): make room for it.", self.file, error)

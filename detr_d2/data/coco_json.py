@@ -1,11 +1,18 @@
 """COCO's JSON as people's scripts write it: ids may be 3.0 or "3", as pandas makes them."""
 
+import codecs
+import json
 import os
+from pathlib import Path
 from typing import Any
+
+from detectron2.utils.file_io import PathManager
 
 from .files import read_json_object
 
 _FLAGS = ("iscrowd", "isthing")
+_CATEGORIES = b'"categories"'
+_FIRST_BYTES = 2**16  # of categories, that are looked at first
 
 
 def read_coco(path: str | os.PathLike) -> dict:
@@ -38,6 +45,41 @@ def read_coco(path: str | os.PathLike) -> dict:
             if isinstance(segment, dict):
                 _make_whole(segment, ("id", "category_id", *_FLAGS))
     return content
+
+
+def read_categories(path: str | os.PathLike) -> Any:
+    """`categories` of `read_coco`. Of a long JSON, only these are parsed where that is safe: where
+    the file has the word once, and a list behind it."""
+    data = b""
+    if PathManager.isfile(path := os.fspath(path)):
+        data = Path(PathManager.get_local_path(path)).read_bytes()
+    categories = _list_behind(_CATEGORIES, data) if data.count(_CATEGORIES) == 1 else None
+    if categories is None:
+        return read_coco(path).get("categories")
+    for item in categories:
+        if isinstance(item, dict):
+            make_category_whole(item)
+    return categories
+
+
+def _list_behind(key: bytes, data: bytes) -> list | None:
+    """The value of a key of a JSON in UTF-8; None where it is no list, or cannot be read."""
+    start = data.index(key) + len(key)
+    length = _FIRST_BYTES
+    while True:
+        try:
+            text = codecs.getincrementaldecoder("utf-8")().decode(data[start : start + length])
+            before, colon, value = text.partition(":")
+            if before.strip() or not colon:
+                return None
+            found, _ = json.JSONDecoder().raw_decode(value.lstrip())
+            return found if isinstance(found, list) else None
+        except UnicodeDecodeError:
+            return None
+        except json.JSONDecodeError:  # it goes on behind what was looked at
+            if start + length >= len(data):
+                return None
+            length *= 16
 
 
 def make_category_whole(category: dict) -> None:

@@ -1,5 +1,6 @@
 """Reading and writing the files of a dataset."""
 
+import errno
 import json
 import os
 import shutil
@@ -100,6 +101,17 @@ def written_beside(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def full_disk_named() -> Iterator[None]:
+    """The system's error as a sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise UserError(f"The disk is full ({error}): make room for what is written.") from error
 
 
 def _of_this_thread() -> str:

@@ -10,7 +10,7 @@ from detectron2.utils.colormap import colormap
 from detectron2.utils.file_io import PathManager
 
 from ..errors import UserError
-from .coco_json import read_coco
+from .coco_json import read_categories, read_coco
 from .files import join_inside
 from .problems import category_problems, json_problems, raise_first, raise_listed
 
@@ -82,7 +82,7 @@ def register_panoptic_dataset(
             return
         raise UserError(f"There is a dataset {name} with other files already: choose another name.")
     _check_is_there(panoptic_json, f"dataset {name}")
-    categories = read_coco(panoptic_json).get("categories")
+    categories = read_categories(panoptic_json)
     register_with_categories(name, image_root, panoptic_root, panoptic_json, categories)
 
 
@@ -98,7 +98,7 @@ def register_again(name: str, order: list[str]) -> None:
     """Register a dataset anew, with its contiguous classes in the order of these names."""
     known = MetadataCatalog.get(name)
     paths = (known.image_root, known.panoptic_root, known.panoptic_json)
-    categories = read_coco(known.panoptic_json).get("categories")
+    categories = read_categories(known.panoptic_json)
     DatasetCatalog.remove(name)
     MetadataCatalog.remove(name)
     register_with_categories(name, *paths, categories, order)

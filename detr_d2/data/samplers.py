@@ -1,6 +1,7 @@
 """Which image comes next: `DATALOADER.SAMPLER_TRAIN`, of panoptic data as of instances."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
@@ -28,6 +29,8 @@ Datasets = Sequence[tuple[str, list[dict]]]  # names, and what each has
 def build_training_sampler(cfg: CfgNode, datasets: Datasets, seed: int) -> Sampler:
     """Detectron2's sampler of that name, for the dicts of all datasets one after the other.
 
+    It gives the images of all processes, which `TrainingBatches` shares out.
+
     Args:
         datasets: those of `DATASETS.TRAIN`, in order.
         seed: the same in all processes.
@@ -35,6 +38,12 @@ def build_training_sampler(cfg: CfgNode, datasets: Datasets, seed: int) -> Sampl
     Raises:
         UserError: where there is no such sampler, or a factor of a dataset is not its own.
     """
+    sampler = _of_one_process(cfg, datasets, seed)
+    sampler._rank, sampler._world_size = 0, 1
+    return sampler
+
+
+def _of_one_process(cfg: CfgNode, datasets: Datasets, seed: int) -> Any:
     name, loader = cfg.DATALOADER.SAMPLER_TRAIN, cfg.DATALOADER
     size = sum(len(dicts) for _, dicts in datasets)
     if name not in _NAMES:

@@ -4,11 +4,11 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 import torch
@@ -27,6 +27,9 @@ PREEMPTION = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _TRIES = 100  # images, until one is found that a mapper takes
 
 
+Leg = tuple[int, int, int]  # processes, batch_size, and for how many steps that was so
+
+
 @dataclass(frozen=True)
 class Order:
     """What decides which images a step is trained on, and what chance does to them.
@@ -35,29 +38,31 @@ class Order:
         seed: of all random numbers.
         processes: that share the images.
         batch_size: images of a step, on all processes together.
-        first_image: of the sampler's, the one that the order began with,
-        first_iteration: at this step.
+        before: what both were at first and later.
     """
 
     seed: int
     processes: int
     batch_size: int
-    first_image: int = 0
-    first_iteration: int = 0
+    before: tuple[Leg, ...] = ()
+
+    @property
+    def first_iteration(self) -> int:
+        """With which `processes` and `batch_size` are as they are."""
+        return sum(steps for _, _, steps in self.before)
+
+    @property
+    def images_before(self) -> int:
+        """That were seen until then."""
+        return sum(batch_size * steps for _, batch_size, steps in self.before)
 
     def resumed(self, iteration: int, processes: int, batch_size: int) -> "Order":
-        """The order to go on with at a step. With other processes or batches it begins anew there,
-        behind the images that were seen."""
+        """The order to go on with at a step. With other processes or batches it goes on with the
+        images that were not seen."""
         if (processes, batch_size) == (self.processes, self.batch_size):
             return self
-        seen = self.first_image + (iteration - self.first_iteration) * self.batch_size
-        return replace(
-            self,
-            processes=processes,
-            batch_size=batch_size,
-            first_image=seen,
-            first_iteration=iteration,
-        )
+        last = (self.processes, self.batch_size, iteration - self.first_iteration)
+        return Order(self.seed, processes, batch_size, (*self.before, last))
 
 
 @contextmanager
@@ -92,33 +97,59 @@ class TrainingBatches(Sampler):
     def __init__(
         self,
         sampler: Sampler,
-        batch_size: int,
+        order: Order,
+        rank: int,
         is_wide: Callable[[int], bool] | None,
-        first_place: int = 0,
-        first_batch: int = 0,
+        iteration: int = 0,
     ):
         """
         Args:
-            sampler: of this process, without an end.
-            batch_size: of this process.
+            sampler: of all processes, without an end.
+            rank: of this process.
             is_wide: whether an image is, from its number.
-            first_place: in the sampler, where the order begins.
-            first_batch: of the order; those before it are passed over.
+            iteration: the step to begin with.
         """
-        self.sampler, self.batch_size, self.is_wide = sampler, batch_size, is_wide
-        self.first_place, self.first_batch = first_place, first_batch
+        self.sampler, self.order, self.rank, self.is_wide = sampler, order, rank, is_wide
+        self.iteration = iteration
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        return islice(self._batches(), self.first_batch, None)
+        order = self.order
+        batches = self._batches(order.before, self.rank, order.processes, order.batch_size)
+        for batch in islice(batches, self.iteration - order.first_iteration, None):
+            # Chance follows from the place, and goes on where it was.
+            yield [(order.images_before + k // order.processes, number) for k, number in batch]
 
-    def _batches(self) -> Iterator[list[tuple[int, int]]]:
+    def _batches(
+        self, before: Sequence[Leg], rank: int, processes: int, batch_size: int
+    ) -> Iterator[list[tuple[int, int]]]:
+        """What a process is given, as (place among the images that come behind `before`, number).
+
+        Every `processes`th image is its own.
+        """
         begun: dict[bool, list] = {False: [], True: []}
-        for place, number in islice(enumerate(self.sampler), self.first_place, None):
+        for place, number in islice(enumerate(self._images(before)), rank, None, processes):
             kind = self.is_wide is not None and self.is_wide(number)
             begun[kind].append((place, number))
-            if len(begun[kind]) == self.batch_size:
+            if len(begun[kind]) == batch_size // processes:
                 yield begun[kind]
                 begun[kind] = []
+
+    def _images(self, before: Sequence[Leg]) -> Iterator[int]:
+        """Numbers of the images of all processes, without those that were seen before.
+
+        These are not just the first ones: an image may have waited for others of its shape.
+        """
+        if not before:
+            return iter(self.sampler)
+        *earlier, (processes, batch_size, steps) = before
+        seen = bytearray()  # 1 at the places of those that were
+        for rank in range(processes):
+            for batch in islice(self._batches(earlier, rank, processes, batch_size), steps):
+                for place, _ in batch:
+                    seen.extend(bytes(max(0, place + 1 - len(seen))))
+                    seen[place] = 1
+        numbers = self._images(earlier)
+        return chain((number for was, number in zip(seen, numbers) if not was), numbers)
 
 
 class MappedImages(Dataset):
@@ -190,7 +221,7 @@ class MappedImages(Dataset):
         return width > height
 
 
-def _leave_signals_to_the_trainer(_) -> None:
+def leave_signals_to_the_trainer(_) -> None:
     """A process that reads goes on reading: it ends with the trainer, not before its checkpoint.
 
     Only the trainer's own signal ends it, as Python sends one to those that are left at its end.
@@ -248,7 +279,7 @@ def build_training_loader(
 ) -> DataLoader:
     """
     Args:
-        sampler: of this process, without an end.
+        sampler: of all processes, without an end.
         broken_images: what is done with them.
         iteration: the step to begin with.
         group_by_shape: no batch has both wide and tall images.
@@ -260,17 +291,17 @@ def build_training_loader(
     images = MappedImages(dicts, mapper, order, broken_images)
     batches = TrainingBatches(
         sampler,
-        order.batch_size // order.processes,
+        order,
+        comm.get_rank(),
         cache(images.is_wide) if group_by_shape else None,
-        first_place=-(-order.first_image // order.processes),
-        first_batch=iteration - order.first_iteration,
+        iteration,
     )
     return TrainingLoader(
         images,
         batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=_batch_or_error,
-        worker_init_fn=_leave_signals_to_the_trainer,
+        worker_init_fn=leave_signals_to_the_trainer,
         # What a loader draws for its workers is none of the model's random numbers.
         generator=torch.Generator(),
     )

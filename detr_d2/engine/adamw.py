@@ -29,11 +29,21 @@ class ClippedAdamW(torch.optim.AdamW):
 
     def step(self, closure=None):
         """Clip all gradients together, then step."""
+        loss = loss_of(closure)
         self.clip()
-        return super().step(closure)
+        super().step()
+        return loss
 
     def clip(self) -> None:
         """Scales all gradients."""
         parameters = [p for group in self.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(parameters, self.max_norm, self.norm_type)
         self.gradient_norm = norm.detach()
+
+
+def loss_of(closure):
+    """What `closure` of a step gives, which makes the gradients; None without one."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()

@@ -15,6 +15,7 @@ from ..config import add_detr_config
 from ..config_files import find_config_file
 from ..data import register_from_config
 from ..data.common_classes import Classes, has_classes, number_classes_alike, number_like
+from ..data.files import is_remote
 from ..errors import UserError
 from ..model_kind import kind_of
 from .imports import import_named
@@ -52,6 +53,11 @@ def setup_cfg(
         check_dataset_classes(cfg, name)
     if datasets:
         number_classes_alike(datasets)
+    if is_remote(cfg.OUTPUT_DIR):
+        raise UserError(
+            f"OUTPUT_DIR is {cfg.OUTPUT_DIR}, but only folders are written to: set one."
+            " Copy it afterwards."
+        )
     cfg.freeze()
     return cfg
 

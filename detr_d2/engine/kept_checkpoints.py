@@ -7,8 +7,8 @@ from pathlib import Path
 from detectron2.engine import HookBase
 
 from ..checkpoint.checkpointer import BEST, Checkpointer
-from ..checkpoint.formats import read_checkpoint
 from ..checkpoint.on_disk import remove_older
+from ..checkpoint.pickles import load_torch
 from ..errors import UserError
 
 # What the best is chosen by: the first of them that the evaluation has.
@@ -37,9 +37,10 @@ class KeepCheckpoints(HookBase):
         file = Path(self._checkpointer.save_dir, f"{BEST}.pth")
         if self.trainer.start_iter > 0 and file.is_file():
             try:
-                self._best = read_checkpoint(str(file)).rest.get("best", -math.inf)
+                self._best = load_torch(str(file), mmap=True).get("best", -math.inf)
             except UserError as error:  # the training itself does not need it
                 logger.warning("%s The next evaluation is the best until now.", error)
+        self._keep_best()  # of the evaluation that a training may begin with
 
     def after_step(self):
         """Behind an evaluation keep the best, behind a checkpoint remove older ones."""

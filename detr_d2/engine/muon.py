@@ -11,7 +11,7 @@ from collections import defaultdict
 import torch
 from torch import Tensor, nn
 
-from .adamw import ClippedAdamW
+from .adamw import ClippedAdamW, loss_of
 
 # The coefficients of 3.4445 x - 4.7750 x^3 + 2.0315 x^5, which brings any x in (0, 1] near 1 in
 # five steps (Jordan et al.).
@@ -87,6 +87,7 @@ class ClippedMuon(ClippedAdamW):
     @torch.no_grad()
     def step(self, closure=None):
         """Clip all gradients together, then step: matrices by Muon, the others by AdamW."""
+        loss = loss_of(closure)
         self.clip()
         everything = self.param_groups
         for group in everything:
@@ -94,9 +95,10 @@ class ClippedMuon(ClippedAdamW):
                 self._step_matrices(group)
         try:
             self.param_groups = [group for group in everything if not group["matrices"]]
-            return torch.optim.AdamW.step(self, closure)
+            torch.optim.AdamW.step(self)
         finally:
             self.param_groups = everything
+        return loss
 
     def _step_matrices(self, group: dict) -> None:
         shapes = defaultdict(list)

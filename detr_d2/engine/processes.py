@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 import time
 import traceback
@@ -16,6 +17,7 @@ from torch.distributed import PrefixStore
 from torch.multiprocessing import ProcessExitedException
 from torch.nn.parallel import DistributedDataParallel
 
+from ..data.files import full_disk_named
 from ..data.training_loader import PREEMPTION
 from ..errors import UserError
 from .preemption import exchange_handlers
@@ -79,7 +81,8 @@ def _pass_on(number: int, _) -> None:
 
 def _work_or_say_why_not(work: Callable, args) -> None:
     try:
-        work(args)
+        with full_disk_named():
+            work(args)
     except Exception as error:
         if comm.get_world_size() == 1:
             raise
@@ -87,19 +90,25 @@ def _work_or_say_why_not(work: Callable, args) -> None:
         time.sleep(_PATIENCE * (comm.get_rank() > 0))
         if isinstance(error, UserError):
             print(f"error: {error}", file=sys.stderr, flush=True)
-        elif not _is_of_a_lost_one(error):
+        elif is_of_another_process(error):
+            print("Another process has ended, and this one with it.", file=sys.stderr, flush=True)
+        else:
             traceback.print_exc()
         # Python's own end would wait for the other processes.
         os._exit(1)
 
 
-def _is_of_a_lost_one(error: Exception) -> bool:
-    """Whether another process has ended, which has said why."""
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _LOST)
+def is_of_another_process(error: BaseException | None) -> bool:
+    """Whether PyTorch raised it for one that has ended while this one waited for it."""
+    several = comm.get_world_size() > 1
+    lost = any(words in str(error) for words in _LOST)
+    return several and isinstance(error, RuntimeError) and lost
 
 
 def _join() -> None:
     """The group of processes that `torchrun` describes in the environment."""
+    # As those have it that PyTorch spawns: where torchrun itself is killed, Linux asks to end.
+    torch.multiprocessing._prctl_pr_set_pdeathsig(signal.SIGTERM)  # type: ignore[attr-defined]
     if int(os.environ["LOCAL_RANK"]) < torch.cuda.device_count():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     store, rank, size = next(torch.distributed.rendezvous("env://"))
@@ -111,6 +120,13 @@ def _join() -> None:
     torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
     comm.create_local_process_group(int(os.environ["LOCAL_WORLD_SIZE"]))
     comm.synchronize()  # none begins, and ends, before all are there
+
+
+def take_buffers_of_the_first(model: nn.Module) -> None:
+    """Let all processes have the buffers that the first one has, as statistics of batch norm."""
+    if comm.get_world_size() > 1:
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, 0)
 
 
 def distributed(model: nn.Module) -> nn.Module:

@@ -3,6 +3,7 @@
 import logging
 import weakref
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 from detectron2.data import (
@@ -18,6 +19,7 @@ from detectron2.utils.logger import setup_logger
 
 from ..acceleration import accelerate
 from ..checkpoint import Checkpointer
+from ..checkpoint.on_disk import remove_unfinished
 from ..data import InferenceDatasetMapper
 from ..data.broken_images import BrokenImages
 from ..data.checks import check_dataset, warn_of_too_few_queries
@@ -31,20 +33,22 @@ from ..data.training_loader import (
     build_training_loader,
     dead_readers_named,
     fix_chance,
+    leave_signals_to_the_trainer,
 )
 from ..errors import UserError
 from ..evaluation import build_evaluator
 from ..model_kind import kind_of
 from .averaged_weights import AverageWeights
 from .defaults import check_dataset_classes, check_device, check_loaded_classes
+from .evaluating import Evaluate
 from .kept_checkpoints import KeepCheckpoints
 from .optimizer import build_optimizer
 from .preemption import EndWhenAsked
-from .processes import distributed
+from .processes import distributed, is_of_another_process, take_buffers_of_the_first
 from .recomputation import recompute_activations
 from .sample_pictures import SamplePictures
 from .training_step import TrainingStep
-from .watching import WatchTraining
+from .watching import PatientWriter, WatchTraining
 
 logger = logging.getLogger(__name__)
 
@@ -149,18 +153,20 @@ class Trainer(DefaultTrainer):
         dataset = load_dicts(dataset_name, filter_empty=False)
         check_dataset_classes(cfg, dataset_name)
         _check_on_main_process(cfg, dataset, (dataset_name,))
-        return build_detection_test_loader(
+        loader = build_detection_test_loader(
             dataset,
             mapper=InferenceDatasetMapper(cfg),
             num_workers=cfg.DATALOADER.NUM_WORKERS,
         )
+        loader.worker_init_fn = leave_signals_to_the_trainer
+        return loader
 
     def train(self):
         """Train until SOLVER.MAX_ITER; what a person can put right ends it with one sentence."""
         loop = logging.getLogger(train_loop.__name__)
         loop.addFilter(_without_traceback)
         try:
-            with dead_readers_named():
+            with dead_readers_named(), self._ending.answering():
                 return super().train()
         finally:
             loop.removeFilter(_without_traceback)
@@ -185,8 +191,10 @@ class Trainer(DefaultTrainer):
         """Detectron2's, and those of SOLVER: averages, preemption, kept checkpoints, watching."""
         built = super().build_hooks()
         evaluation = next(i for i, hook in enumerate(built) if isinstance(hook, EvalHook))
-        built[evaluation] = EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate)
-        built.insert(evaluation, EndWhenAsked(self.checkpointer))
+        self._ending = EndWhenAsked(self.checkpointer)
+        period, output_dir = self.cfg.TEST.EVAL_PERIOD, self.cfg.OUTPUT_DIR
+        built[evaluation] = Evaluate(period, self._evaluate, self._ending, output_dir)
+        built.insert(evaluation, self._ending)
         if comm.is_main_process():
             solver = self.cfg.SOLVER
             watching = WatchTraining(self.optimizer, solver.IMS_PER_BATCH)
@@ -201,12 +209,20 @@ class Trainer(DefaultTrainer):
             built.insert(0, averaging)
         return built
 
+    def build_writers(self):
+        """Detectron2's, which outlive a full disk."""
+        return [PatientWriter(writer) for writer in super().build_writers()]
+
     def _evaluate(self) -> dict:
+        # Each process has seen other images, and a checkpoint has what the first one knows.
+        take_buffers_of_the_first(self.checkpointer.saved_model)
         self._last_eval_results = self.test(self.cfg, self.checkpointer.saved_model)
         return self._last_eval_results
 
     def resume_or_load(self, resume=True):
         """Go on behind the last checkpoint of OUTPUT_DIR, or begin with MODEL.WEIGHTS."""
+        if resume and comm.is_main_process():
+            remove_unfinished(Path(self.cfg.OUTPUT_DIR))
         super().resume_or_load(resume)
         if self.start_iter >= self.max_iter:
             logger.warning(
@@ -227,8 +243,8 @@ class Trainer(DefaultTrainer):
         if order != old:
             logger.info(
                 "The training was of %d images a step on %d processes and goes on with %d on %d, "
-                "behind the %d images that were seen.",
-                *(old.batch_size, old.processes, batch_size, order.processes, order.first_image),
+                "without the %d images that were seen.",
+                *(old.batch_size, old.processes, batch_size, order.processes, order.images_before),
             )
         self._trainer.reset_data_loader(
             lambda: self.build_train_loader(self.cfg, order, self.start_iter)
@@ -271,10 +287,11 @@ class Trainer(DefaultTrainer):
 
 
 def _without_traceback(record: logging.LogRecord) -> bool:
-    """Log what a person can put right as its sentence."""
-    if record.exc_info and isinstance(error := record.exc_info[1], UserError):
+    """Log what a person can put right as its sentence, and nothing for a process that is gone."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, UserError):
         record.msg, record.args, record.exc_info = "The training ends: %s", (error,), None
-    return True
+    return not is_of_another_process(error)
 
 
 def _kinds(groups: list[dict]) -> list[tuple]:

@@ -4,7 +4,7 @@ is no number."""
 import logging
 import time
 from contextlib import nullcontext
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
 from torch import Tensor, nn
 
+from ..checkpoint.on_disk import write_on_disk
 from ..errors import UserError
 from ..modeling.counts import PartCounts
 
@@ -129,10 +130,15 @@ class TrainingStep(SimpleTrainer):
         wrong = [name for name, loss in losses.items() if not loss.isfinite()]
         images = ", ".join(str(image.get("file_name", "?")) for image in batch)
         model: Any = getattr(self.model, "module", self.model)
-        torch.save({"model": model.state_dict(), "batch": [_plain(x) for x in batch]}, file)
+        kept = {"model": model.state_dict(), "batch": [_plain(x) for x in batch]}
+        try:
+            write_on_disk(file, partial(torch.save, kept))
+            where = f"they and the weights are kept in {file}"
+        except (OSError, RuntimeError) as error:
+            where = f"{file}, with them and the weights, cannot be written ({error})"
         sentence = (
             f"At iteration {self.iter}, {', '.join(wrong) or 'the loss of another process'} is no "
-            f"finite number. The images were {images}; they and the weights are kept in {file}."
+            f"finite number. The images were {images}; {where}."
         )
         if self._not_finite > self.not_finite_in_a_row:
             raise UserError(

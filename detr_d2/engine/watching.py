@@ -3,10 +3,12 @@
 import logging
 import resource
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from detectron2.engine import HookBase
+from detectron2.utils.events import EventWriter
 from torch import Tensor
 
 PERIOD = 20  # iterations between two lines of Detectron2's writers
@@ -75,6 +77,36 @@ class WatchTraining(HookBase):
                 100 * share,
             )
         self._said = True
+
+
+class PatientWriter(EventWriter):
+    """Another writer, whose disk may be full for a while: some of what it has then is lost."""
+
+    def __init__(self, writer: EventWriter):
+        self._writer, self._said = writer, False
+
+    def write(self):
+        """Write, or say once why not."""
+        self._try(self._writer.write)
+
+    def close(self):
+        """Close, or say once why not."""
+        self._try(self._writer.close)
+
+    def _try(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+            self._said = False
+        except OSError as error:
+            if not self._said:
+                logger.error(
+                    "%s cannot write what is measured (%s): make room for it.",
+                    *(type(self._writer).__name__, error),
+                )
+            self._said = True
+            # Detectron2's for TensorBoard has a thread here that such an error has ended, and makes
+            # another, with another file, where there is none.
+            vars(self._writer).pop("_writer", None)
 
 
 def _memory_in_use() -> float:

@@ -9,7 +9,7 @@ from small_models import PANOPTIC, small_model
 from torch import nn
 
 from detr_d2.checkpoint import Checkpointer, checkpointer
-from detr_d2.checkpoint.on_disk import checkpoints_of
+from detr_d2.checkpoint.on_disk import checkpoints_of, remove_unfinished
 from detr_d2.errors import UserError
 
 
@@ -92,7 +92,6 @@ def test_those_behind_the_last_are_left(tmp_path):
 )
 def test_a_full_disk_does_not_end_the_training(tmp_path, monkeypatch, caplog, error):
     written(tmp_path, 1.0)
-    (tmp_path / ".model_0000009.unfinished-7-8.pth").touch()  # of one that was killed
 
     def full(content, file):
         file.write(b"half of it")
@@ -110,6 +109,16 @@ def test_a_full_disk_does_not_end_the_training(tmp_path, monkeypatch, caplog, er
     assert sorted(f.name for f in tmp_path.iterdir()) == ["last_checkpoint", "model_0000000.pth"]
     periodic.step(2)
     assert resumed(tmp_path) == (2.0, 2)
+
+
+def test_what_was_not_finished_is_removed(tmp_path):
+    (tmp_path / "inference").mkdir()
+    for name in ("model_final.pth", ".model_0000009.unfinished-7-8.pth", "inference/a.json"):
+        (tmp_path / name).touch()
+    (tmp_path / "inference" / ".a.unfinished-7-8.json").touch()
+    remove_unfinished(tmp_path)
+    files = sorted(str(f.relative_to(tmp_path)) for f in tmp_path.rglob("*") if f.is_file())
+    assert files == ["inference/a.json", "model_final.pth"]
 
 
 def test_other_errors_of_a_resumed_training_are_its_end(tmp_path, monkeypatch):

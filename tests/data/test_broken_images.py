@@ -1,6 +1,7 @@
 """Images that cannot be read, in a training's loader."""
 
 from itertools import islice
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -96,3 +97,10 @@ def test_the_check_before_a_training_counts_them(dicts, tmp_path, caplog):
 def test_another_policy_is_refused():
     with pytest.raises(UserError, match="set raise or skip"):
         BrokenImages("ignore", 0.1, "")
+
+
+def test_a_full_disk_is_said(dicts, tmp_path, caplog):
+    broken = BrokenImages("skip", 0.2, str(tmp_path))
+    broken.file = Path("/dev/full")
+    broken.meet(dicts[3], OSError("truncated"), 10)
+    assert "cannot be written" in caplog.text and "3.png" in caplog.text

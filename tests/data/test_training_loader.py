@@ -3,7 +3,7 @@ import random
 import signal
 import subprocess
 import sys
-from itertools import islice
+from itertools import count, islice
 
 import numpy as np
 import pytest
@@ -56,8 +56,8 @@ def is_wide(number: int) -> bool:
     return number in (0, 3, 4)
 
 
-def batches(count, **where):
-    return list(islice(TrainingBatches(Endless(), 2, is_wide, **where), count))
+def batches(total, iteration=0):
+    return list(islice(TrainingBatches(Endless(), Order(3, 1, 2), 0, is_wide, iteration), total))
 
 
 def test_batches_are_of_one_shape_and_leave_no_image_out():
@@ -71,16 +71,43 @@ def test_batches_are_of_one_shape_and_leave_no_image_out():
 
 @pytest.mark.parametrize("passed", [0, 1, 7, 23])
 def test_batches_go_on_as_if_they_had_not_stopped(passed):
-    assert batches(10, first_batch=passed) == batches(40)[passed : passed + 10]
+    assert batches(10, passed) == batches(40)[passed : passed + 10]
 
 
-def test_an_order_goes_on_with_other_processes_behind_what_was_seen():
+def test_an_order_goes_on_with_other_processes():
     order = Order(seed=1, processes=1, batch_size=8)
     assert order.resumed(5, 1, 8) is order
     other = order.resumed(5, 2, 6)
-    assert other == Order(1, 2, 6, first_image=40, first_iteration=5)
+    assert other == Order(1, 2, 6, before=((1, 8, 5),))
     assert other.resumed(9, 2, 6) is other
-    assert other.resumed(9, 1, 6) == Order(1, 1, 6, first_image=64, first_iteration=9)
+    again = other.resumed(9, 1, 6)
+    assert again == Order(1, 1, 6, before=((1, 8, 5), (2, 6, 4)))
+    assert (again.first_iteration, again.images_before) == (9, 64)
+
+
+class AllNumbers:
+    def __iter__(self):
+        return count()
+
+
+LEGS = [(3, 9, 4), (2, 2, 7), (4, 4, 5), (3, 15, 3), (1, 2, 6), (2, 6, 9)]
+
+
+@pytest.mark.parametrize("is_wide", [is_wide, lambda n: n % 7 == 0, lambda n: n > 50, None])
+def test_whatever_the_processes_were_each_image_of_the_order_comes_once(is_wide):
+    seen = []
+    for leg, (processes, batch_size, steps) in enumerate(LEGS):
+        order = Order(3, processes, batch_size, tuple(LEGS[:leg]))
+        assert len(seen) == order.images_before
+        for rank in range(processes):
+            all_batches = TrainingBatches(AllNumbers(), order, rank, is_wide, order.first_iteration)
+            for batch in islice(all_batches, steps):
+                seen += [number for _, number in batch]
+        left_out = set(range(max(seen))) - set(seen)
+        # Of each process, those of each shape that are too few for a batch.
+        may_wait = processes * (batch_size // processes - 1) * (1 if is_wide is None else 2)
+        assert len(set(seen)) == len(seen)
+        assert len(left_out) <= may_wait
 
 
 def mapper(image: dict) -> tuple:
@@ -96,7 +123,7 @@ def test_a_loader_goes_on_with_the_same_chance(num_workers):
             dicts,
             mapper,
             Endless(),
-            Order(3, 1, 2, first_image=5, first_iteration=1),
+            Order(3, 1, 2, before=((1, 5, 1),)),
             broken_images=RAISE,
             iteration=iteration,
             group_by_shape=True,
@@ -105,7 +132,7 @@ def test_a_loader_goes_on_with_the_same_chance(num_workers):
         return list(islice(loader, count))
 
     whole = load(6, 1, 0)
-    assert whole[0][0][0] in (5, 3)
+    assert whole[0][0][0] == 0  # it had waited for another of its shape
     assert len({value for batch in whole for _, value in batch}) == 12  # no draw comes twice
     state = torch.get_rng_state()
     assert load(3, 4, num_workers) == whole[3:]

@@ -113,3 +113,28 @@ def test_clipping_of_another_type_is_refused():
     cfg = config("SOLVER.CLIP_GRADIENTS.ENABLED", True, "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "value")
     with pytest.raises(UserError, match="set full_model"):
         build_optimizer(cfg, small_model())
+
+
+@pytest.mark.parametrize("matrices", [None, True, False])
+def test_a_closure_makes_the_gradients_of_its_step(matrices):
+    plain, closed = nn.Linear(20, 20), nn.Linear(20, 20)
+    closed.load_state_dict(plain.state_dict())
+    x = torch.randn(3, 20)
+
+    def optimizer_of(model):
+        group = {"params": [model.weight], "lr": 0.1}
+        if matrices is None:
+            return ClippedAdamW([group], max_norm=0.1)
+        return ClippedMuon([{**group, "matrices": matrices}], max_norm=0.1)
+
+    def closure():
+        loss = closed(x).square().sum()
+        loss.backward()
+        return loss
+
+    loss = optimizer_of(closed).step(closure)
+    before = plain(x).square().sum()
+    before.backward()
+    assert optimizer_of(plain).step() is None
+    assert torch.equal(plain.weight, closed.weight)
+    assert loss.item() == before.item()

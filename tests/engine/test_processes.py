@@ -1,5 +1,6 @@
 """`torchrun` starts the processes, and starts them again when one dies."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -105,6 +106,23 @@ def test_processes_that_wait_for_one_that_is_gone_say_nothing(capfd, error):
     assert said.count(str(error)) == 1
     assert said.count("Traceback") == isinstance(error, KeyError)
     assert "peer" not in said
+
+
+def wait_for_the_others(args):
+    comm.synchronize()
+    if comm.get_rank() in args.failing:
+        # While the other one waits.
+        raise OSError(errno.ENOSPC, "No space left on device", "a.png")
+    torch.distributed.all_reduce(torch.zeros(1))
+
+
+def test_a_full_disk_is_a_sentence_and_so_are_those_who_wait(capfd):
+    args = Namespace(num_machines=1, machine_rank=0, dist_url="auto", failing=(1,))
+    with pytest.raises(SystemExit):
+        run_on_processes(wait_for_the_others, args, 2)
+    said = capfd.readouterr().err
+    assert "error: The disk is full" in said and "Another process has ended" in said
+    assert "Traceback" not in said
 
 
 def test_an_error_of_the_only_process_is_left_to_the_tool():

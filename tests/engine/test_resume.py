@@ -118,7 +118,7 @@ def test_with_other_batches_it_goes_on_behind_the_images_that_were_seen(shapes, 
         train(tmp_path, *overrides, "SOLVER.OPTIMIZER", "AdamW", resume=True)
     caplog.set_level("INFO", "detr_d2")
     train(tmp_path, *overrides, "SOLVER.IMS_PER_BATCH", "2", resume=True)
-    assert "behind the 16 images that were seen" in caplog.text
+    assert "without the 16 images that were seen" in caplog.text
 
 
 def test_killed_by_the_system_it_loses_nothing(shapes, tmp_path):

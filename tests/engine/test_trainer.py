@@ -1,5 +1,7 @@
 import json
 import logging
+import multiprocessing
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -67,3 +69,20 @@ def test_what_a_person_can_put_right_is_logged_as_its_sentence(caplog, error):
     is_sentence = isinstance(error, UserError)
     assert ("Traceback" in caplog.text) != is_sentence
     assert (record.getMessage() == "The training ends: a.png is broken.") == is_sentence
+
+
+def test_processes_that_read_for_an_evaluation_outlive_a_signal_to_all(shapes):
+    file = CONFIGS / "Shapes-PanopticSegmentation/panoptic_detr_R_18_narrow_dc5.yaml"
+    cfg = setup_cfg(str(file), ["DATALOADER.NUM_WORKERS", "1"])
+    batches = iter(Trainer.build_test_loader(cfg, "shapes_panoptic_val"))
+    next(batches)
+    readers = [str(process.pid) for process in multiprocessing.active_children()]
+    assert readers
+    subprocess.run(["kill", "-TERM", *readers], check=True)
+    assert len(list(batches)) == 5
+
+
+def test_an_output_that_is_no_folder_is_refused():
+    file = CONFIGS / "Shapes-PanopticSegmentation/panoptic_detr_R_18_narrow_dc5.yaml"
+    with pytest.raises(UserError, match="OUTPUT_DIR is s3://mine/1, but only folders"):
+        setup_cfg(str(file), ["OUTPUT_DIR", "s3://mine/1"])

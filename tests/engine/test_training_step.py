@@ -113,3 +113,16 @@ def steps_of_one_of_two(rank, folder):
 def test_no_process_steps_where_one_cannot(tmp_path):
     assert on_two_processes(steps_of_one_of_two, str(tmp_path)) == [[0.5, 0.5, 0.0]] * 2
     assert len(list(tmp_path.glob("not_finite_0000001_process_?.pth"))) == 2
+
+
+def test_a_full_disk_keeps_nothing_of_it_and_is_said(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(torch, "save", lambda *_: (_ for _ in ()).throw(OSError("No space left")))
+    model = Plain()
+    batches = [[{"value": torch.nan, "file_name": "a.png"}]]
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    step = TrainingStep(model, batches, optimizer, output_dir=str(tmp_path), not_finite_in_a_row=1)
+    with EventStorage():
+        step.iter = 0
+        step.run_step()
+    assert "a.png" in caplog.text and "cannot be written (No space left)" in caplog.text
+    assert not list(tmp_path.iterdir())

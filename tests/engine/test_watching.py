@@ -1,13 +1,15 @@
+import errno
 import json
+import resource
 from types import SimpleNamespace
 
 import pytest
 import torch
-from detectron2.utils.events import EventStorage
+from detectron2.utils.events import EventStorage, JSONWriter, TensorboardXWriter
 from torch import nn
 
 from detr_d2.engine.adamw import ClippedAdamW
-from detr_d2.engine.watching import PERIOD, WatchTraining
+from detr_d2.engine.watching import PERIOD, PatientWriter, WatchTraining
 from tests.engine.test_resume import train
 
 
@@ -64,3 +66,47 @@ def test_metrics_json_has_them(shapes, tmp_path):
     line = next(line for line in lines if line["iteration"] == 19)
     assert {"gradient_norm", "clipped", "lr_group_0", "lr_group_1", "memory_mb"} <= line.keys()
     assert line["images_per_second"] == pytest.approx(4 / line["time"], rel=0.5)
+
+
+@pytest.fixture
+def limit():
+    """A function that sets how long a file of this process may become, as if the disk were full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def set_limit(size=before[0]):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+
+    yield set_limit
+    set_limit()
+
+
+def test_a_full_disk_is_said_once_and_does_not_end_a_training(tmp_path, caplog, limit):
+    patient = PatientWriter(JSONWriter(str(tmp_path / "metrics.json")))
+    with EventStorage() as storage:
+        for size in (resource.RLIM_INFINITY, 20, 20, resource.RLIM_INFINITY):
+            storage.put_scalar("loss", storage.iter)
+            limit(size)
+            patient.write()
+            limit()
+            storage.step()
+    patient.close()
+    (said,) = caplog.messages
+    assert "JSONWriter" in said and "make room" in said
+    lines = (tmp_path / "metrics.json").read_text().splitlines()
+    assert [json.loads(line)["iteration"] for line in lines] == [0, 1, 2, 3]
+
+
+def test_tensorboard_goes_on_in_another_file(tmp_path, caplog):
+    writer = TensorboardXWriter(str(tmp_path))
+    patient = PatientWriter(writer)
+    with EventStorage() as storage:
+        for _ in range(3):
+            storage.put_scalar("loss", 1.0)
+            patient.write()
+            storage.step()
+            if storage.iter == 1:  # as the thread that writes leaves it
+                thread = writer._writer.file_writer.event_writer._async_writer._worker
+                thread.exception = OSError(errno.ENOSPC, "No space left on device")
+    patient.close()
+    assert len(caplog.messages) == 1 and "TensorboardXWriter" in caplog.text
+    assert len(list(tmp_path.glob("events.*"))) == 2
