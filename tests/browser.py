@@ -53,6 +53,8 @@ class Browser:
         command = [
             *(sys.executable, "-S", "-c", _WITH_PIPES, str(commands), str(answers)),
             *(find_browser(), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+            # A camera that shows a test picture, for pages that use one.
+            *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
             *("--remote-debugging-pipe", f"--user-data-dir={self._profile.name}", "about:blank"),
         ]
         self._process = subprocess.Popen(

@@ -12,6 +12,7 @@ from ..engine.defaults import check_loaded_classes, number_classes_like_weights
 from ..engine.processes import run_on_processes
 from ..engine.tools import add_imports, overrides_of
 from ..errors import UserError
+from ..export.exported_model import ExportedModel, is_exported, without_instance_masks
 
 
 def _train_or_evaluate(args):
@@ -25,6 +26,9 @@ def _train_or_evaluate(args):
     for name in cfg.DATASETS.TEST:
         require_coco(name)  # said before weights are downloaded
     check_loaded_classes(cfg, cfg.DATASETS.TEST)
+    if is_exported(cfg.MODEL.WEIGHTS):
+        cfg = without_instance_masks(cfg)
+        return Trainer.test(cfg, ExportedModel(cfg))
     number_classes_like_weights(cfg)
     model = Trainer.build_model(cfg)
     checkpointer = Checkpointer.from_config(cfg, model, cfg.OUTPUT_DIR)
