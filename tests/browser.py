@@ -54,6 +54,8 @@ class Browser:
             *(sys.executable, "-S", "-c", _WITH_PIPES, str(commands), str(answers)),
             *(find_browser(), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
             "--window-size=1200,1000",  # with the browser's own bars, in newer ones
+            # A camera that shows a test picture, for pages that use one.
+            *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
             *("--remote-debugging-pipe", f"--user-data-dir={self._profile.name}", "about:blank"),
         ]
         self._process = subprocess.Popen(

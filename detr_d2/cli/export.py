@@ -15,7 +15,7 @@ from ..engine import Predictor, setup_cfg
 from ..engine.sources import dataset_images, find_images
 from ..engine.tools import add_overrides, overrides_of, positive_int
 from ..errors import UserError
-from ..export import SUFFIXES, DisagreementError, Options, export_model
+from ..export import PRECISIONS, SUFFIXES, DisagreementError, Options, export_model
 
 _ENOUGH = 3  # photographs
 
@@ -23,7 +23,12 @@ _ENOUGH = 3  # photographs
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config-file", required=True, help="a YAML of configs/")
-    parser.add_argument("--format", choices=SUFFIXES, required=True, help="of the file")
+    parser.add_argument(
+        "--format",
+        choices=SUFFIXES,
+        required=True,
+        help="of the file; web is ONNX in a page that runs it in a browser",
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder of the file")
     parser.add_argument(
         "--input",
@@ -50,6 +55,20 @@ def parse_args() -> argparse.Namespace:
         help="compute so many masks, and leave out what is kept beyond them; by default as many as "
         "are kept, and all queries' for torch-export, which cannot ask how many these are",
     )
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="float32",
+        help="of ONNX: float16 stores weights in half, int8 has linear layers computed in eight "
+        "bits (default: float32)",
+    )
+    parser.add_argument(
+        "--onnxruntime-web",
+        type=Path,
+        default=Path("node_modules/onnxruntime-web"),
+        metavar="FOLDER",
+        help="for a page: the package, as npm installs it (default: node_modules/onnxruntime-web)",
+    )
     add_overrides(parser)
     return parser.parse_args()
 
@@ -58,7 +77,15 @@ def main() -> None:
     args = parse_args()
     setup_logger(name="detr_d2")
     size = tuple(args.size) if args.size else None
-    options = Options(args.format, args.batch_size, size, args.floats, args.max_masks)
+    options = Options(
+        args.format,
+        args.batch_size,
+        size,
+        args.floats,
+        args.max_masks,
+        args.precision,
+        args.onnxruntime_web,
+    )
     cfg = setup_cfg(args.config_file, ["MODEL.DEVICE", "cpu", *overrides_of(args)])
     photographs = _photographs(args.input, cfg)
     try:

@@ -16,6 +16,7 @@ from ..engine.defaults import (
 from ..engine.processes import run_on_processes
 from ..engine.tools import add_imports, overrides_of
 from ..errors import UserError
+from ..export.exported_model import ExportedModel, is_exported, without_instance_masks
 
 
 def _train_or_evaluate(args):
@@ -30,6 +31,9 @@ def _train_or_evaluate(args):
     for name in cfg.DATASETS.TEST:
         require_coco(name)  # said before weights are downloaded
     check_loaded_classes(cfg, cfg.DATASETS.TEST)
+    if is_exported(cfg.MODEL.WEIGHTS):
+        cfg = without_instance_masks(cfg)
+        return Trainer.test(cfg, ExportedModel(cfg))
     number_classes_like_weights(cfg)
     model = Trainer.build_model(cfg)
     checkpointer = Checkpointer.from_config(cfg, model, cfg.OUTPUT_DIR)

@@ -4,6 +4,14 @@ from .adapter import TracingAdapter
 from .export import DisagreementError, export_model
 from .formats import SUFFIXES
 from .geometry import Resize
-from .options import Options
+from .options import PRECISIONS, Options
 
-__all__ = ["SUFFIXES", "DisagreementError", "Options", "Resize", "TracingAdapter", "export_model"]
+__all__ = [
+    "PRECISIONS",
+    "SUFFIXES",
+    "DisagreementError",
+    "Options",
+    "Resize",
+    "TracingAdapter",
+    "export_model",
+]

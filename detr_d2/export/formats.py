@@ -11,11 +11,12 @@ from torch import Tensor
 from ..deploy.predictor import METADATA_KEY, OnnxPredictor
 from ..requirements import require
 from .adapter import TracingAdapter
+from .precision import REDUCE
 from .symbolics import OPSET, symbolics
 from .users_parts import naming_users_parts
 
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
-SUFFIXES = {"onnx": ".onnx", "torchscript": ".ts", "torch-export": ".pt2"}
+SUFFIXES = {"onnx": ".onnx", "web": ".html", "torchscript": ".ts", "torch-export": ".pt2"}
 
 
 def write(
@@ -32,7 +33,7 @@ def write(
 
 def open_exported(path: Path, format_name: str, outputs: tuple[str, ...]) -> Run:
     """A function from (B, 3, H, W), of the dtype of the file, to what the file gives, by name."""
-    if format_name == "onnx":
+    if format_name in ("onnx", "web"):  # of a page, what will be in it
         return OnnxPredictor(path).run
     if format_name == "torchscript":
         function = torch.jit.load(str(path))
@@ -79,6 +80,8 @@ def _write_onnx(adapter, example, path, metadata) -> None:
             output_names=list(adapter.outputs),
             dynamic_axes=None if fixed else any_size,
         )
+    if reduce := REDUCE.get(metadata["precision"]):
+        reduce(path)
     written = onnx.load(str(path))
     onnx.helper.set_model_props(written, {METADATA_KEY: json.dumps(metadata)})
     onnx.save(written, str(path))
@@ -86,6 +89,7 @@ def _write_onnx(adapter, example, path, metadata) -> None:
 
 _WRITERS = {
     "onnx": _write_onnx,
+    "web": _write_onnx,
     "torchscript": _write_torchscript,
     "torch-export": _write_torch_export,
 }

@@ -32,4 +32,5 @@ def metadata_of(cfg: CfgNode, options: Options) -> dict:
         "dtype": "float32" if options.floats else "uint8",
         "size": None if options.size is None else list(options.size),
         "max_masks": options.max_masks,
+        "precision": options.precision,
     }

@@ -58,7 +58,7 @@ def test_the_adapter_gives_what_the_model_gives(model, shapes, tmp_path):
     def run(batch: np.ndarray) -> dict:
         return dict(zip(adapter.outputs, (t.numpy() for t in adapter(torch.from_numpy(batch)))))
 
-    metadata = {"batch_size": 2, "input_format": "RGB", "dtype": "uint8"}
+    metadata = {"batch_size": 2, "input_format": "RGB", "dtype": "uint8", "precision": "float32"}
     metadata["classes"] = [{"isthing": False}] * 8
     compared = check.compare(predictor, run, metadata, pictures(shapes))
     assert all(c.agrees for c in compared) and sum(c.segments for c in compared) > 10
@@ -121,7 +121,8 @@ def test_with_fewer_masks_than_are_kept_the_best_take_part(shapes):
 
 
 def test_what_differs_is_not_kept(shapes, tmp_path, monkeypatch):
-    monkeypatch.setattr(check, "SCORES", -1.0)
+    monkeypatch.setitem(check.ALLOWED, "float32", check.Allowed(scores=-1.0))
+    monkeypatch.setattr(check, "ROUNDING", -1.0)
     with pytest.raises(UserError, match="differs from the model, and is not kept") as caught:
         exported(shapes, tmp_path / "out", config_of(NARROW), format_name="torchscript")
     assert caught.value.table.count("NO") == 3
