@@ -232,6 +232,10 @@ def _add_data(cfg: CfgNode) -> None:
     # Augmentations of training, one after the other: [name, {argument: value, ...}] each, the name
     # one of detectron2.data.transforms or of AUGMENTATION_REGISTRY. Empty: the official ones.
     cfg.INPUT.AUGMENTATIONS = []
+    # How much segments that a model made (`source`, as above) count in DETR's training: one of
+    # weight w as w segments in the losses of class, box and mask, its pixels as w pixels in that of
+    # the semantic map. 0: nothing is learned from them, not even that nothing is there.
+    cfg.INPUT.MODEL_LABEL_WEIGHT = 1.0
     # The values of black and white in images of 16 bits a channel; 0 and 4095 for 12 bits of a
     # camera.
     cfg.INPUT.BLACK = 0

@@ -19,11 +19,13 @@ class ModelKind:
 
     Attributes:
         gives_panoptic: its results have `panoptic_seg`, with classes in one range.
+        gives_masks_of_boxes: it has `masks_of_boxes`, see `PanopticDETR`.
         dataset_mapper: in `DATASET_MAPPER_REGISTRY`, of panoptic training data, where
             `INPUT.DATASET_MAPPER` names none.
     """
 
     gives_panoptic: ClassVar[bool] = False
+    gives_masks_of_boxes: ClassVar[bool] = False
     dataset_mapper: ClassVar[str] = "PanopticDatasetMapper"
 
     @classmethod

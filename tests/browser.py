@@ -117,7 +117,10 @@ class Browser:
         left, top, width, height = self.evaluate(
             f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
             "e.scrollIntoView({block: 'center', behavior: 'instant'});"
-            "const r = e.getBoundingClientRect();"
+            "let r = e.getBoundingClientRect();"
+            # An element may be taller than the window.
+            f"scrollBy({{top: r.top + {y} * r.height - innerHeight / 2, behavior: 'instant'}});"
+            "r = e.getBoundingClientRect();"
             "return [r.left, r.top, r.width, r.height]; })()"
         )
         place = {"x": left + x * width, "y": top + y * height}

@@ -42,8 +42,9 @@ def options_of(tool: str) -> set[str]:
     if command := re.search(r"\brun\(\"([\w-]+)\"\)", source):
         module = cli.module_of(command[1])
         source = inspect.getsource(module)
-        for helper in re.findall(r"^from \. import (\w+)$", source, re.MULTILINE):
-            source += inspect.getsource(import_module(f"{cli.__name__}.{helper}"))
+        for helpers in re.findall(r"^from \. import ([\w, ]+)$", source, re.MULTILINE):
+            for helper in helpers.split(", "):
+                source += inspect.getsource(import_module(f"{cli.__name__}.{helper}"))
         if module is cli.module_of("train"):
             parser = default_argument_parser()
             add_imports(parser)

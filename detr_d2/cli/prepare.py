@@ -13,7 +13,7 @@ from ..data.id_maps import FORMS, RGB
 from ..data.parallel import available_processors
 from ..engine.tools import add_levels, levels_of
 from ..errors import UserError
-from . import prepare_autolabel
+from . import prepare_autolabel, prepare_boxes
 from .prepare_report import write_and_show
 
 
@@ -28,6 +28,7 @@ def parse_args() -> argparse.Namespace:
     _add_labelme(formats)
     _add_panoptic(formats)
     _add_autolabel(formats)
+    _add_boxes(formats)
     return parser.parse_args()
 
 
@@ -66,7 +67,7 @@ def _add_format(formats, name: str, description: str) -> argparse.ArgumentParser
         default=available_processors(),
         help="processes (default: %(default)s, the processors); the result is the same",
     )
-    parser.set_defaults(label=None)
+    parser.set_defaults(label=None, run=_convert)
     return parser
 
 
@@ -243,6 +244,14 @@ def _add_autolabel(formats) -> None:
     )
 
 
+def _add_boxes(formats) -> None:
+    parser = formats.add_parser(
+        "boxes", help=prepare_boxes.DESCRIPTION, description=prepare_boxes.DESCRIPTION
+    )
+    prepare_boxes.add_options(parser)
+    parser.set_defaults(run=prepare_boxes.run)
+
+
 def _from_instances(args) -> preparation.Source:
     if (args.stuff_root is None) != (args.stuff_categories is None):
         raise UserError("--stuff-root and --stuff-categories belong together: give both.")
@@ -320,6 +329,10 @@ def _pairs(texts: list[str]) -> dict[str, str]:
 
 def main() -> None:
     args = parse_args()
+    args.run(args)
+
+
+def _convert(args) -> None:
     levels = levels_of(args)
     source = replace(args.convert(args), as_stored=args.annotated_as_stored)
     for note in source.notes:

@@ -64,6 +64,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "annotated is left out (default: %(default)s)",
     )
     parser.add_argument(
+        "--second",
+        type=Path,
+        metavar="FOLDER",
+        help="OUTPUT/predictions of another model for the same images: where the two disagree is "
+        "kept, and the page that checks labels can begin there",
+    )
+    parser.add_argument(
         "--batch-size",
         type=positive_int,
         default=4,
@@ -116,6 +123,7 @@ def label(args, splits: dict[str, preparation.Source]) -> dict[str, preparation.
         content = {c.name: content[c.name] for c in chosen if c.name in content}
     class_map = labelling.map_classes(content, where, classes, categories, args.least_score)
     filling = labelling.Filling(class_map, args.most_lost)
+    second = args.second and labelling.SecondOpinion.read(args.second, classes, class_map)
     pictures = [picture for part in splits.values() for picture in part.pictures]
     bare = sum(not picture.content for picture in pictures)
     if bare:
@@ -130,7 +138,7 @@ def label(args, splits: dict[str, preparation.Source]) -> dict[str, preparation.
     page = args.output / "check.html"
     labelling.write_check_page(page)
     print(f"A page on which a person checks the labels: {page}")
-    return {name: labels.around(part, filling, errors) for name, part in splits.items()}
+    return {name: labels.around(part, filling, errors, second) for name, part in splits.items()}
 
 
 def _classes(args, proposed: str) -> tuple[dict[str, Any], str]:

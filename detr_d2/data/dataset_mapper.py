@@ -1,6 +1,7 @@
 """From a dataset dict to what the model is trained on."""
 
 import copy
+import math
 
 import numpy as np
 import torch
@@ -8,11 +9,12 @@ from detectron2.config import configurable
 from detectron2.data import transforms as T
 from detectron2.structures import Boxes, Instances
 
+from ..errors import UserError
 from .augmentation import build_augmentations
 from .checks import check_listed_size
 from .depth import ALL_LEVELS, Levels
 from .images import check_same_size, read_image, tensor_of
-from .panoptic_map import boxes_of_segments, number_segments, read_panoptic_png
+from .panoptic_map import boxes_of_segments, is_of_model, number_segments, read_panoptic_png
 from .segmented_image import SegmentedImage
 
 
@@ -25,16 +27,28 @@ class PanopticDatasetMapper:
 
     @configurable
     def __init__(
-        self, *, augmentations: list[T.Augmentation], image_format: str, levels: Levels = ALL_LEVELS
+        self,
+        *,
+        augmentations: list[T.Augmentation],
+        image_format: str,
+        levels: Levels = ALL_LEVELS,
+        model_label_weight: float = 1.0,
     ):
         """
         Args:
             augmentations: applied to image and panoptic map alike.
             image_format: channels of the image, "RGB" or "BGR".
             levels: see `read_image`.
+            model_label_weight: of segments that a model made; a person's have 1.
         """
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format, self.levels = image_format, levels
+        if not 0 <= model_label_weight < math.inf:
+            raise UserError(
+                f"INPUT.MODEL_LABEL_WEIGHT is {model_label_weight:g}: set a number that is not "
+                "negative, 1 for as much as a person's labels."
+            )
+        self.model_label_weight = model_label_weight
 
     @classmethod
     def from_config(cls, cfg):
@@ -43,6 +57,7 @@ class PanopticDatasetMapper:
             "augmentations": build_augmentations(cfg, is_train=True),
             "image_format": cfg.INPUT.FORMAT,
             "levels": Levels.from_config(cfg),
+            "model_label_weight": cfg.INPUT.MODEL_LABEL_WEIGHT,
         }
 
     def __call__(self, dataset_dict: dict) -> dict:
@@ -56,7 +71,8 @@ class PanopticDatasetMapper:
 
             * image: (3, h, w) uint8.
             * instances: T Instances with `gt_boxes` (pixels), `gt_classes` and `gt_is_crowd`, of
-              the segments that the augmentation has left pixels of.
+              the segments that the augmentation has left pixels of; and, where
+              `model_label_weight` is not 1, `gt_weights`, float32.
             * segment_map: (h, w) int32, t + 1 at instance t, 0 at VOID.
 
         Raises:
@@ -82,6 +98,10 @@ class PanopticDatasetMapper:
         instances.gt_classes = torch.tensor(classes, dtype=torch.int64)
         crowds = [bool(segments_info[segment].get("iscrowd", 0)) for segment in present]
         instances.gt_is_crowd = torch.tensor(crowds, dtype=torch.bool)
+        if self.model_label_weight != 1:
+            of_model = [is_of_model(segments_info[segment]) for segment in present]
+            weights = [self.model_label_weight if made else 1.0 for made in of_model]
+            instances.gt_weights = torch.tensor(weights, dtype=torch.float32)
         if len(present) < len(segments_info):  # what is gone leaves no gap in the numbers
             renumber = np.zeros(len(segments_info) + 1, dtype=segment_map.dtype)
             renumber[present + 1] = np.arange(1, len(present) + 1)

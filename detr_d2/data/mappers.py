@@ -20,7 +20,8 @@ has `file_name`, `image_id`, `height`, `width` and, of a panoptic dataset, `pan_
 `segments_info`, or else `annotations`. DETR's models want
 
 * image: (3, h, w) uint8.
-* instances: T Instances with `gt_boxes` (pixels) and `gt_classes`.
+* instances: T Instances with `gt_boxes` (pixels), `gt_classes` and, if they are not all 1,
+  `gt_weights` (T,) float32: how much each counts in the losses.
 * segment_map (PanopticDETR): (h, w) integer, t + 1 where instance t is, 0 at VOID.
 """,
 )

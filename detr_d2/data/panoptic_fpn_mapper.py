@@ -6,6 +6,7 @@ from detectron2.structures import BitMasks, Instances
 from torch import Tensor
 
 from ..classes import PanopticClasses, panoptic_classes
+from ..errors import UserError
 from .dataset_mapper import PanopticDatasetMapper
 
 
@@ -25,6 +26,11 @@ class PanopticFPNDatasetMapper(PanopticDatasetMapper):
             **mapper: the arguments of `PanopticDatasetMapper`.
         """
         super().__init__(**mapper)
+        if self.model_label_weight != 1:
+            raise UserError(
+                f"INPUT.MODEL_LABEL_WEIGHT is {self.model_label_weight:g}, which Panoptic FPN's "
+                "losses do not know: set it to 1, or train PanopticDETR."
+            )
         self.classes = classes
         self.ignore_value = ignore_value
 

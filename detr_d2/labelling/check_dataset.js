@@ -36,10 +36,21 @@ class Dataset {
       const image = images.get(annotation.image_id);
       if (!image) throw new Error(`${path}: image ${annotation.image_id} has an annotation but is not in images: add it.`);
       const pixels = image.width * image.height;
-      return { image, annotation, pixels, doubt: doubtOf(annotation.segments_info, pixels), checked: false, changed: false };
+      return { image, annotation, pixels, checked: false, changed: false };
     });
-    this.entries.sort((a, b) => b.doubt - a.doubt);
+    this.sort("score");
     this.kept = new Kept(`${path} ${checksum}`);
+  }
+
+  /** The most doubtful first, by a key of DOUBTS. */
+  sort(by) {
+    for (const entry of this.entries) entry.doubt = doubtOf(entry.annotation.segments_info, entry.pixels, by);
+    this.entries.sort((a, b) => b.doubt - a.doubt);
+  }
+
+  /** Whether a second model has seen the images. */
+  get hasSecond() {
+    return this.entries.some((entry) => entry.annotation.segments_info.some((info) => "agreement" in info));
   }
 
   /** What was done before, and not saved. */

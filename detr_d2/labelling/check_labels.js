@@ -73,6 +73,7 @@ class Labels {
     const info = this.infos.get(id);
     info.source = HUMAN;
     delete info.score;
+    delete info.agreement;
   }
 
   acceptAll() {
@@ -143,12 +144,18 @@ function entropy(p) {
   return p <= 0 || p >= 1 ? 0 : -p * Math.log2(p) - (1 - p) * Math.log2(1 - p);
 }
 
-/** Mean entropy of the pixels: that of the score where a model is, 0 where a person is, 1 in VOID. */
-function doubtOf(infos, pixels) {
+/** What a model's segment is doubted for: bits of its score, or the share that a second model disputes. */
+const DOUBTS = {
+  score: (info) => entropy(info.score ?? 0.5),
+  agreement: (info) => 1 - (info.agreement ?? 0),
+};
+
+/** The mean over the pixels: that of their segment where a model is, 0 where a person is, 1 in VOID. */
+function doubtOf(infos, pixels, by) {
   let covered = 0, doubt = 0;
   for (const info of infos) {
     covered += info.area;
-    if (info.source === MODEL) doubt += info.area * entropy(info.score ?? 0.5);
+    if (info.source === MODEL) doubt += info.area * DOUBTS[by](info);
   }
   return (doubt + pixels - covered) / pixels;
 }

@@ -24,6 +24,8 @@ async function openFiles(add) {
   document.querySelector("main").hidden = false;
   byId("start").hidden = true;
   byId("save").disabled = byId("add-images").disabled = false;
+  byId("doubt").value = "score";
+  byId("doubt").parentElement.hidden = !dataset.hasSecond;
   byId("category").replaceChildren(...[...dataset.categories.values()].map((c) => new Option(c.name, c.id)));
   await show(dataset.entries.find((e) => !e.checked) ?? dataset.entries[0]);
   const found = dataset.entries.filter((e) => e.changed).length;
@@ -264,4 +266,9 @@ byId("add-images").addEventListener("click", () => {
   }));
   input.click();
 });
+byId("doubt").addEventListener("change", ({ target }) => queue(async () => {
+  dataset.sort(target.value);
+  await show(dataset.entries.find((e) => !e.checked) ?? dataset.entries[0]);
+  overlay.focus();
+}));
 byId("save").addEventListener("click", KEYS.s);

@@ -36,7 +36,12 @@ class Filling:
             )
 
     def __call__(
-        self, human: Annotation, found_map: np.ndarray, found: list[dict], where: str
+        self,
+        human: Annotation,
+        found_map: np.ndarray,
+        found: list[dict],
+        where: str,
+        second: np.ndarray | None = None,
     ) -> Annotation:
         """
         Args:
@@ -46,6 +51,7 @@ class Filling:
             found: `id`, `category_id` (contiguous) and perhaps `score` of each. One without a score
                 is always taken.
             where: names the image in errors.
+            second: (H, W) categories that a second model sees, 0 = none; None where there is none.
 
         Returns:
             The person's segments, then the model's; each says its `source`. The stuff segments that
@@ -69,7 +75,7 @@ class Filling:
             if not taken.isthing and taken.category_id in annotated:
                 canvas.remarks[_SAME_STUFF] += 1
                 continue
-            self._add(canvas, taken, parts, found_map, free)
+            self._add(canvas, taken, parts, found_map, free, second)
         unsure = sum(self._takes(info) is False for info in found)
         if unsure:
             canvas.remarks[_UNSURE] += unsure
@@ -88,7 +94,9 @@ class Filling:
             groups[taken.category_id, info["id"] if taken.isthing else None].append(info)
         return [(self.classes.taken[parts[0]["category_id"]], parts) for parts in groups.values()]
 
-    def _add(self, canvas: Canvas, taken: Taken, parts: list[dict], found_map, free) -> None:
+    def _add(
+        self, canvas: Canvas, taken: Taken, parts: list[dict], found_map, free, second
+    ) -> None:
         mask, scores = np.zeros_like(free), []
         for info in parts:
             whole = found_map == info["id"]
@@ -100,5 +108,7 @@ class Filling:
             if info.get("score") is not None:
                 scores.append(round(float(info["score"]), 4))
         if mask.any():
-            score = min(scores, default=None)
-            canvas.add(mask, Segment(taken.category_id, 0, MODEL, score))
+            score, agreement = min(scores, default=None), None
+            if second is not None:
+                agreement = round(float((second[mask] == taken.category_id).mean()), 4)
+            canvas.add(mask, Segment(taken.category_id, 0, MODEL, score, agreement))

@@ -25,6 +25,7 @@ from ..engine import Predictor
 from ..engine.sources import chunks
 from ..errors import UserError
 from ..model_kind import kind_of
+from .class_map import ClassMap, ModelClass, model_classes
 from .filling import Filling
 
 _BEGUN = "model.json"
@@ -42,7 +43,11 @@ class ModelLabels:
 
     def begin(self, cfg: CfgNode, image_root: Path) -> None:
         """Make the folder; a `UserError` where it is of another model or of other images."""
-        said = {"settings": _fingerprint(cfg), "images": str(image_root.resolve())}
+        said = {
+            "settings": _fingerprint(cfg),
+            "images": str(image_root.resolve()),
+            "classes": [c.name for c in model_classes(first_dataset(cfg))],
+        }
         begun = self.folder / _BEGUN
         if begun.exists() and read_json_object(begun) != said:
             raise UserError(
@@ -71,7 +76,7 @@ class ModelLabels:
         if workers < 1:
             raise UserError(f"--workers {workers} cannot do any work: give 1 or more.")
         errors: dict[str, str] = {}
-        left = [p for p in pictures if not self._paths(p)[1].exists()]
+        left = [p for p in pictures if not self.has(p)]
         with (
             ThreadPoolExecutor(workers) as pool,
             tqdm(total=len(pictures), initial=len(pictures) - len(left), desc="Labelling") as bar,
@@ -95,14 +100,26 @@ class ModelLabels:
                 job.result()
         return errors
 
-    def around(self, source: Source, filling: Filling, errors: dict[str, str]) -> Source:
+    def around(
+        self,
+        source: Source,
+        filling: Filling,
+        errors: dict[str, str],
+        second: "SecondOpinion | None" = None,
+    ) -> Source:
         """The source with the model's segments around a person's.
 
         Args:
             errors: see `predict`.
+            second: what another model sees in the same images.
         """
         annotate = partial(
-            _annotate, labels=self, human=source.annotate, filling=filling, errors=errors
+            _annotate,
+            labels=self,
+            human=source.annotate,
+            filling=filling,
+            errors=errors,
+            second=second,
         )
         return replace(source, categories=filling.classes.categories, annotate=annotate)
 
@@ -110,6 +127,10 @@ class ModelLabels:
         """PNG, and the JSON, which is written when the PNG is there."""
         name = join_inside(self.folder, picture.file_name, f"image {picture.image_id}")
         return Path(f"{name}.png"), Path(f"{name}.json")
+
+    def has(self, picture: Picture) -> bool:
+        """Whether an image was predicted."""
+        return self._paths(picture)[1].exists()
 
     def _write(self, picture: Picture, found_map: np.ndarray, found: list[dict]) -> None:
         png, json_file = self._paths(picture)
@@ -122,6 +143,52 @@ class ModelLabels:
         """(H, W) int32 ids, and the segments, of an image that was predicted."""
         png, json_file = self._paths(picture)
         return read_panoptic_png(png), read_json_object(json_file)["segments_info"]
+
+
+@dataclass(frozen=True)
+class SecondOpinion:
+    """The classes that another model sees, in the categories that a first one's become.
+
+    Attributes:
+        labels: what it found.
+        categories: of its contiguous classes, 0 for those that become none.
+    """
+
+    labels: ModelLabels
+    categories: np.ndarray
+
+    @classmethod
+    def read(cls, folder: Path, classes: list[ModelClass], class_map: ClassMap) -> "SecondOpinion":
+        """Of the `predictions` that a labelling with another model has kept.
+
+        Args:
+            classes: of the first model; the second one's are the same by name.
+            class_map: what they become.
+        """
+        names = read_json_object(folder / _BEGUN).get("classes")
+        if not isinstance(names, list):
+            raise UserError(f"{folder / _BEGUN} lists no classes: label with that model again.")
+        taken = class_map.taken
+        of_name = {c.name: taken[c.number].category_id for c in classes if c.number in taken}
+        if not of_name.keys() & set(names):
+            raise UserError(
+                f"The model of {folder} has none of the classes that are taken: give another one's."
+            )
+        return cls(ModelLabels(folder), np.array([of_name.get(name, 0) for name in names]))
+
+    def of(self, picture: Picture, size: tuple[int, int], where: str) -> np.ndarray:
+        """(H, W) categories, 0 where there is none."""
+        if not self.labels.has(picture):
+            raise UserError(
+                f"{self.labels.folder} has nothing of {where}: label the same images with the "
+                "second model first."
+            )
+        found_map, found = self.labels.read(picture)
+        check_same_size("What the second model found", found_map.shape, where, size)
+        of_id = np.zeros(max([0, *(info["id"] for info in found)]) + 1, dtype=np.int64)
+        for info in found:
+            of_id[info["id"]] = self.categories[info["category_id"]]
+        return of_id[found_map]
 
 
 def check_model(cfg: CfgNode) -> None:
@@ -194,10 +261,12 @@ def _annotate(
     human: Callable[[Picture, int, int], Annotation],
     filling: Filling,
     errors: dict[str, str],
+    second: SecondOpinion | None,
 ) -> Annotation:
     if picture.file_name in errors:
         raise UserError(errors[picture.file_name])
     where = f"image {picture.image_id}, {picture.file_name}"
     found_map, found = labels.read(picture)
     check_same_size("What the model found", found_map.shape, where, (height, width))
-    return filling(human(picture, height, width), found_map, found, where)
+    other = None if second is None else second.of(picture, (height, width), where)
+    return filling(human(picture, height, width), found_map, found, where, other)

@@ -58,10 +58,10 @@ def mean_over_parts(number: Tensor) -> Tensor:
     """Of a count of this part, whose sum over all parts and processes is taken as at least 1.
 
     Args:
-        number: a scalar.
+        number: a scalar, or several counts, (L,).
 
     Returns:
-        A scalar. It stays a tensor, since reading it would wait for the device.
+        The same shape. It stays a tensor, since reading it would wait for the device.
     """
     parts = comm.get_world_size()
     if _active is not None:

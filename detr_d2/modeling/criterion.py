@@ -1,6 +1,6 @@
 """The losses of DETR: classes and boxes of the set, focal and dice of the masks."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import torch
@@ -9,49 +9,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import UserError
-from .boxes import generalized_iou
 from .counts import are_shared, mean_over_parts
-from .matcher import HungarianMatcher, Matches, Targets
+from .losses import box_giou_loss, box_l1_loss, class_loss, dice_loss, focal_loss, weighted_sum
+from .matcher import HungarianMatcher, Matches, Targets, weights_of
 
 # Where p is not yet near the truth, focal loss is about a tenth of cross-entropy.
 _CROSS_ENTROPY_FOR_FOCAL = 0.1
-
-
-def box_l1_loss(boxes: Tensor, target_boxes: Tensor) -> Tensor:
-    """Sum of |box - box'|_1 over P pairs of relative boxes (P, 4). [DETR 3.1]"""
-    return F.l1_loss(boxes, target_boxes, reduction="sum")
-
-
-def box_giou_loss(boxes: Tensor, target_boxes: Tensor) -> Tensor:
-    """Sum of 1 - GIoU over P pairs of relative (cx, cy, w, h), (P, 4). [DETR A.2]"""
-    return (1 - generalized_iou(boxes, target_boxes)).sum()
-
-
-def dice_loss(logits: Tensor, masks: Tensor) -> Tensor:
-    """Sum over K masks of 1 - (2 sum(p m) + 1) / (sum(p) + sum(m) + 1). [DETR A.2]
-
-    Args:
-        logits: (K, H, W).
-        masks: (K, H, W) of 0 and 1, in the dtype of `logits`.
-    """
-    p, m = logits.sigmoid().flatten(1), masks.flatten(1)
-    return (1 - (2 * (p * m).sum(1) + 1) / (p.sum(1) + m.sum(1) + 1)).sum()
-
-
-def focal_loss(logits: Tensor, masks: Tensor, alpha: float, gamma: float) -> Tensor:
-    """Sum over K masks of the mean over pixels of -a_t (1 - p_t)^gamma log(p_t).
-
-    p_t is the probability of the right answer, a_t is `alpha` on the mask and 1 - `alpha` off
-    it. [Lin et al., arXiv:1708.02002, equation 5]
-
-    Args:
-        logits: (K, H, W).
-        masks: (K, H, W) of 0 and 1, in the dtype of `logits`.
-    """
-    cross_entropy = F.binary_cross_entropy_with_logits(logits, masks, reduction="none")
-    wrong = (logits.sigmoid() - masks).abs()
-    weight = alpha * masks + (1 - alpha) * (1 - masks)
-    return (weight * wrong**gamma * cross_entropy).flatten(1).mean(1).sum()
 
 
 class SetCriterion(nn.Module):
@@ -142,55 +105,71 @@ class SetCriterion(nn.Module):
             under the same names with `_l` behind.
         """
         target_boxes = torch.cat([t.boxes for t in targets])
-        target_classes = self.target_classes(logits, targets, matches)
+        classes = self.target_classes(logits, targets, matches)
+        weights = self._query_weights(logits, targets, matches)
         num_boxes = number_of_targets(targets, logits.device, but_not=self.matcher.fixed_classes)
         # A query of its class's own needs no box: where stuff is says its mask.
         fixed = len(self.matcher.fixed_classes)
-
-        # In every layer as many queries are matched, and all classes but no-object weigh 1.
-        share, share_of_fixed = self._shares(target_classes[0]) if are_shared() else (1.0, 1.0)
+        others = slice(fixed, None)
+        of_classes = self._class_losses(logits, classes, weights, others, self.weight_of_class)
+        if fixed:
+            # Whether their class is there is as often yes as no: no-object weighs 1.
+            same = torch.ones_like(self.weight_of_class)
+            of_fixed = self._class_losses(logits, classes, weights, slice(fixed), same)
 
         losses = {}
         last = len(logits) - 1
         for layer in range(len(logits)):
             suffix = "" if layer == last else f"_{layer}"
             pairs = matches.images[matches.boxed], matches.queries[layer, matches.boxed]
-            matched = boxes[layer][pairs]
-            wanted = target_boxes[matches.targets[layer, matches.boxed]]
-            cross_entropy = F.cross_entropy(
-                logits[layer, :, fixed:].flatten(0, 1),
-                target_classes[layer, :, fixed:].flatten(),
-                self.weight_of_class,
-            )
-            losses["loss_ce" + suffix] = self.class_weight * share * cross_entropy
+            segments = matches.targets[layer, matches.boxed]
+            losses["loss_ce" + suffix] = of_classes[layer]
             if fixed:
-                # Whether their class is there is as often yes as no: no-object weighs 1.
-                cross_entropy = F.cross_entropy(
-                    logits[layer, :, :fixed].flatten(0, 1),
-                    target_classes[layer, :, :fixed].flatten(),
-                )
-                losses["loss_ce_fixed" + suffix] = (
-                    self.class_weight * share_of_fixed * cross_entropy
-                )
-            losses["loss_bbox" + suffix] = self.l1_weight * box_l1_loss(matched, wanted) / num_boxes
-            losses["loss_giou" + suffix] = (
-                self.giou_weight * box_giou_loss(matched, wanted) / num_boxes
-            )
+                losses["loss_ce_fixed" + suffix] = of_fixed[layer]
+            compared = boxes[layer][pairs], target_boxes[segments], weights_of(targets, segments)
+            losses["loss_bbox" + suffix] = self.l1_weight * box_l1_loss(*compared) / num_boxes
+            losses["loss_giou" + suffix] = self.giou_weight * box_giou_loss(*compared) / num_boxes
         return losses
 
-    def _shares(self, classes: Tensor) -> tuple[Tensor, Tensor | float]:
-        """(B, N), of one layer -> what makes weighted means over these queries, those that are
-        matched and those of a class's own, parts of the means over all queries of a step."""
-        fixed = len(self.matcher.fixed_classes)
-        weights = self.weight_of_class[classes[:, fixed:]].sum()
-        share = weights / mean_over_parts(weights)
-        if not fixed:
-            return share, 1.0
-        of_fixed = weights.new_tensor(classes[:, :fixed].numel())
-        return share, of_fixed / mean_over_parts(of_fixed)
+    def _class_losses(
+        self,
+        logits: Tensor,
+        classes: Tensor,
+        weights: Tensor | None,
+        queries: slice,
+        weight_of_class: Tensor,
+    ) -> Sequence[Tensor]:
+        """Cross-entropy of some of the N queries: of each layer, the mean over all in a step.
+
+        Args:
+            logits: (L, B, N, C + 1).
+            classes: (L, B, N) int64.
+            weights: (L, B, N), those of the classes aside; None where all are 1.
+            weight_of_class: (C + 1,).
+        """
+        logits, classes = logits[:, :, queries], classes[:, :, queries]
+        if weights is None:
+            # In every layer as many queries are matched, and all classes but no-object weigh 1.
+            number = weight_of_class[classes[0]].sum()
+            share = number / mean_over_parts(number) if are_shared() else 1.0
+            return [
+                self.class_weight
+                * share
+                * F.cross_entropy(of_layer.flatten(0, 1), wanted.flatten(), weight_of_class)
+                for of_layer, wanted in zip(logits, classes)
+            ]
+        weights = weights[:, :, queries] * weight_of_class[classes]
+        entropy = F.cross_entropy(logits.flatten(0, 2), classes.flatten(), reduction="none")
+        total = (weights * entropy.view_as(weights)).sum((1, 2))
+        return (self.class_weight * total / mean_over_parts(weights.sum((1, 2)))).unbind()
 
     def pair_losses(
-        self, logits: Tensor, boxes: Tensor, labels: Tensor, target_boxes: Tensor
+        self,
+        logits: Tensor,
+        boxes: Tensor,
+        labels: Tensor,
+        target_boxes: Tensor,
+        weights: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Class and box losses of P pairs beside the matched ones, of L decoder layers.
 
@@ -199,16 +178,17 @@ class SetCriterion(nn.Module):
             boxes: (L, P, 4), relative (cx, cy, w, h).
             labels: (P,) int64.
             target_boxes: (P, 4).
+            weights: (P,); None where all are 1.
         """
         layers = len(logits)
-        number = mean_over_parts(logits.new_full((), len(labels)))
-        labels, target_boxes = labels.repeat(layers), target_boxes.repeat(layers, 1)
-        boxes = boxes.flatten(0, 1)
-        cross_entropy = F.cross_entropy(logits.flatten(0, 1), labels, reduction="sum")
+        number = mean_over_parts(weighted_sum(logits.new_ones(len(labels)), weights))
+        weights = None if weights is None else weights.repeat(layers)
+        compared = boxes.flatten(0, 1), target_boxes.repeat(layers, 1), weights
+        cross_entropy = class_loss(logits.flatten(0, 1), labels.repeat(layers), weights)
         return {
             "loss_ce_further": self.class_weight * cross_entropy / number,
-            "loss_bbox_further": self.l1_weight * box_l1_loss(boxes, target_boxes) / number,
-            "loss_giou_further": self.giou_weight * box_giou_loss(boxes, target_boxes) / number,
+            "loss_bbox_further": self.l1_weight * box_l1_loss(*compared) / number,
+            "loss_giou_further": self.giou_weight * box_giou_loss(*compared) / number,
         }
 
     def mask_losses(
@@ -226,17 +206,22 @@ class SetCriterion(nn.Module):
             size: (H, W) of the padded batch, pixels.
         """
         num_masks = number_of_targets(targets, mask_logits.device)
+        weights = weights_of(targets, matches.targets[-1])
+        if weights is None:
+            weights = mask_logits.new_ones(len(mask_logits))
         # The sum of nothing. With no pair at all, it still ties the loss to every parameter,
         # whose gradients distributed training waits for.
         focal = dice = mask_logits[:0].sum()
         masks = target_masks(targets, matches, size)
-        for logits in mask_logits.split(self.masks_per_chunk):
+        chunks = (x.split(self.masks_per_chunk) for x in (mask_logits, weights))
+        for logits, of_masks in zip(*chunks):
             if not len(logits):
                 break
             of_some = checkpoint(
                 self._mask_losses_of_some,
                 logits,
                 torch.stack(list(islice(masks, len(logits)))),
+                of_masks,
                 use_reentrant=False,
                 preserve_rng_state=False,
             )
@@ -246,38 +231,47 @@ class SetCriterion(nn.Module):
             "loss_dice": self.dice_weight * dice / num_masks,
         }
 
-    def small_mask_losses(self, logits: Tensor, masks: Tensor) -> dict[str, Tensor]:
-        """Sums over K masks at the resolution of their logits, (K, h, w) each; masks of 0 and 1."""
-        focal = focal_loss(logits, masks, self.focal_alpha, self.focal_gamma)
-        return self._weighted(focal, dice_loss(logits, masks))
+    def small_mask_losses(
+        self, logits: Tensor, masks: Tensor, weights: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Sums over K masks at the resolution of their logits, (K, h, w) each; masks of 0 and 1,
+        their weights (K,)."""
+        focal = focal_loss(logits, masks, self.focal_alpha, self.focal_gamma, weights)
+        return self._weighted(focal, dice_loss(logits, masks, weights))
 
-    def window_mask_losses(self, logits: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    def window_mask_losses(
+        self, logits: Tensor, masks: Tensor, weights: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """The same for masks of things in their windows. A thing is about half of its window:
         focal loss, which is for small parts of large images, is plain cross-entropy here."""
         pixels = F.binary_cross_entropy_with_logits(logits, masks, reduction="none")
-        pixels = _CROSS_ENTROPY_FOR_FOCAL * pixels.flatten(1).mean(1).sum()
-        return self._weighted(pixels, dice_loss(logits, masks))
+        pixels = _CROSS_ENTROPY_FOR_FOCAL * weighted_sum(pixels.flatten(1).mean(1), weights)
+        return self._weighted(pixels, dice_loss(logits, masks, weights))
 
     def _weighted(self, pixels: Tensor, dice: Tensor) -> dict[str, Tensor]:
         return {"loss_mask": self.mask_weight * pixels, "loss_dice": self.dice_weight * dice}
 
-    def _mask_losses_of_some(self, logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """(K, H/4, W/4) logits and (K, H, W) bool -> sums of focal and dice loss."""
+    def _mask_losses_of_some(
+        self, logits: Tensor, masks: Tensor, weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(K, H/4, W/4) logits, (K, H, W) bool, (K,) -> sums of focal and dice loss."""
         size = masks.shape[-2:]
         logits = F.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
         masks = masks.to(logits.dtype)
-        focal = focal_loss(logits, masks, self.focal_alpha, self.focal_gamma)
-        return focal, dice_loss(logits, masks)
+        focal = focal_loss(logits, masks, self.focal_alpha, self.focal_gamma, weights)
+        return focal, dice_loss(logits, masks, weights)
 
     def target_classes(self, logits: Tensor, targets: list[Targets], matches: Matches) -> Tensor:
         """(L, B, N) int64: the class that each query should say, no-object where unmatched."""
-        classes = torch.full(
-            logits.shape[:3], self.num_classes, dtype=torch.int64, device=logits.device
-        )
-        layers = torch.arange(len(logits), device=logits.device)[:, None]
         labels = torch.cat([t.labels for t in targets])
-        classes[layers, matches.images, matches.queries] = labels[matches.targets]
-        return classes
+        return _of_queries(labels[matches.targets], self.num_classes, logits, matches)
+
+    def _query_weights(
+        self, logits: Tensor, targets: list[Targets], matches: Matches
+    ) -> Tensor | None:
+        """(L, B, N), of the segment that each query is matched with, else 1; None: all are 1."""
+        of_pairs = weights_of(targets, matches.targets)
+        return None if of_pairs is None else _of_queries(of_pairs, 1, logits, matches)
 
     @torch.no_grad()
     def diagnostics(
@@ -305,10 +299,19 @@ class SetCriterion(nn.Module):
         }
 
 
+def _of_queries(of_pairs: Tensor, otherwise: int, logits: Tensor, matches: Matches) -> Tensor:
+    """(L, P) -> (L, B, N) as the logits are, `otherwise` at queries that are not matched."""
+    values = of_pairs.new_full(logits.shape[:3], otherwise)
+    layers = torch.arange(len(logits), device=logits.device)[:, None]
+    values[layers, matches.images, matches.queries] = of_pairs
+    return values
+
+
 def number_of_targets(
     targets: list[Targets], device: torch.device, but_not: tuple[int, ...] = ()
 ) -> Tensor:
-    """Segments in the batch, averaged over the parts of a step: what losses are divided by.
+    """The weights of the batch's segments, averaged over the parts of a step: what losses are
+    divided by.
 
     It stays a tensor (scalar, float32), since reading it would wait for the device.
 
@@ -317,8 +320,8 @@ def number_of_targets(
     """
     labels = torch.cat([t.labels for t in targets])
     others = torch.tensor(but_not, dtype=labels.dtype, device=labels.device)
-    number = (~torch.isin(labels, others)).sum()
-    return mean_over_parts(number.to(device, torch.float32))
+    counted = (~torch.isin(labels, others)).to(device, torch.float32)
+    return mean_over_parts(weighted_sum(counted, weights_of(targets)))
 
 
 def target_masks(

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import batched_nms
+from torchvision.ops import batched_nms, box_convert
 
+from .boxes import generalized_iou
 from .computing import at_least_float32
 from .pyramid import Levels, flatten, normalised_conv
 
@@ -100,3 +101,19 @@ def propose(cells: Cells, number: int, nms_threshold: float) -> Tensor:
     later[scores.isneginf()] = 2
     order = later.view_as(best).argsort(dim=1, stable=True)[:, :number]
     return best.gather(1, order)
+
+
+@torch.no_grad()
+def nearest_cells(cells: Cells, boxes: Tensor, sizes: Tensor) -> Tensor:
+    """The cells whose own boxes are nearest, by GIoU, to boxes that are known.
+
+    Args:
+        boxes: (B, T, 4), relative (cx, cy, w, h).
+        sizes: (B, 2), width and height of the images without padding, pixels.
+
+    Returns:
+        (B, T) int64, the numbers of the cells.
+    """
+    own = box_convert(cells.boxes / sizes[:, None].repeat(1, 1, 2), "xyxy", "cxcywh")
+    nearness = generalized_iou(boxes[:, :, None], own[:, None])
+    return nearness.masked_fill(~cells.inside[:, None], float("-inf")).argmax(-1)

@@ -9,7 +9,8 @@ from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 from .boxes import pixels_xyxy
 from .counts import mean_over_parts
 from .dense_head import Cells
-from .matcher import Targets
+from .losses import weighted_sum
+from .matcher import Targets, weights_of
 from .pyramid import Levels
 
 _NEAR = 1.5  # strides from a thing's centre, within which cells are its own [FCOS]
@@ -78,6 +79,8 @@ def dense_losses(
 ) -> dict[str, Tensor]:
     """Focal loss of the classes (arXiv:1708.02002) and GIoU loss of the boxes, a positive cell.
 
+    A cell has the weight of its thing, and 1 where it has none.
+
     Args:
         number_of_thing: (C,) int64, the place of a class among the thing classes.
         sizes: (B, 2), width and height of the images without padding, pixels.
@@ -86,12 +89,18 @@ def dense_losses(
     boxes = torch.cat([t.boxes for t in targets])[assignment.targets]
     wanted = torch.zeros_like(cells.logits)
     wanted[assignment.images, assignment.cells, number_of_thing[labels]] = 1
-    positives = mean_over_parts(cells.logits.new_full((), len(labels)))
+    weights = weights_of(targets, assignment.targets)
+    positives = mean_over_parts(weighted_sum(cells.logits.new_ones(len(labels)), weights))
     focal = sigmoid_focal_loss(cells.logits, wanted, alpha=_ALPHA, gamma=_GAMMA)
+    focal = focal * cells.inside[..., None]
+    if weights is not None:
+        of_cells = torch.ones_like(focal[..., 0])
+        of_cells[assignment.images, assignment.cells] = weights.to(focal.dtype)
+        focal = focal * of_cells[..., None]
     found = cells.boxes[assignment.images, assignment.cells]
     boxes = pixels_xyxy(boxes.to(found.dtype), sizes[assignment.images])
-    giou = generalized_box_iou_loss(found, boxes, reduction="sum")
+    giou = weighted_sum(generalized_box_iou_loss(found, boxes), weights)
     return {
-        "loss_dense_class": _WEIGHT * (focal * cells.inside[..., None]).sum() / positives,
+        "loss_dense_class": _WEIGHT * focal.sum() / positives,
         "loss_dense_giou": _WEIGHT * giou / positives,
     }

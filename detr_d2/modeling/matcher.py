@@ -23,11 +23,24 @@ class Targets:
         boxes: (T, 4), (cx, cy, w, h) relative to the unpadded image.
         segment_map: (H, W) integer, t + 1 at the pixels of segment t and 0 at VOID; None where
             there are no masks.
+        weights: (T,) float32, how much each segment counts in the losses, a segment of weight w as
+            w segments and its pixels as w pixels; None, in all images of a batch: 1.
     """
 
     labels: Tensor
     boxes: Tensor
     segment_map: Tensor | None = None
+    weights: Tensor | None = None
+
+
+def weights_of(targets: list[Targets], segments: Tensor | None = None) -> Tensor | None:
+    """The weights of the batch's segments, or of these (counted through the whole batch); None
+    where all are 1."""
+    weights = [t.weights for t in targets if t.weights is not None]
+    if len(weights) < len(targets):
+        return None
+    of_all = torch.cat(weights)
+    return of_all if segments is None else of_all[segments]
 
 
 @dataclass(frozen=True)
@@ -142,6 +155,33 @@ class HungarianMatcher:
         )
         boxed = torch.from_numpy(boxed).to(logits.device)
         return Matches(images[0], queries, columns, boxed, counts, mean_cost)
+
+    @torch.no_grad()
+    def nearest(
+        self, logits: Tensor, boxes: Tensor, labels: Tensor, target_boxes: Tensor
+    ) -> Tensor:
+        """The queries of one image that T known things cost least with, another one each as long as
+        there are some left.
+
+        Args:
+            logits: (N, C + 1).
+            boxes: (N, 4).
+            labels: (T,) int64, -1 where the class is none of the C.
+            target_boxes: (T, 4).
+
+        Returns:
+            (T,) int64.
+        """
+        of_boxes = {**self.costs, "cost_class": 0.0}
+        cost = matching_cost(logits, boxes, labels, target_boxes, **of_boxes)
+        of_class = self.costs["cost_class"] * logits.softmax(-1)[:, labels]
+        cost = (cost - of_class * (labels >= 0)).cpu().numpy()
+        found, left = np.zeros(len(labels), dtype=np.int64), np.arange(len(labels))
+        while len(left):
+            queries, columns = linear_sum_assignment(cost[:, left])
+            found[left[columns]] = queries
+            left = np.delete(left, columns)
+        return torch.from_numpy(found).to(logits.device)
 
     def _forbidden(self, labels: Tensor, num_queries: int) -> Tensor:
         """(N, sum of T_b) bool, True where a fixed class keeps a query and a segment apart."""

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torchvision.ops import box_convert
 
 from ..classes import things_and_stuff
-from .dense_head import Cells, DenseHead, propose
+from .dense_head import Cells, DenseHead, nearest_cells, propose
 from .dense_targets import Assignment, assign, dense_losses
-from .matcher import Matches
+from .matcher import HungarianMatcher, Matches, weights_of
 from .pyramid import NAMES, Levels
 from .query_boxes import SMALLEST, corrected, jittered, sine_of_boxes
 from .region_transformer import RegionDecoded, RegionTransformer
@@ -54,7 +54,7 @@ class ProposalDecoded(RegionDecoded):
         cells: what the dense head says.
         assignment: of the dense head's cells, in training; else None.
         further: the queries beyond the first `num_queries`, in training; else None.
-        num_queries: N without the further queries of training.
+        num_queries: N without the further queries of training, or those of given things.
         num_further_masks: so many of the latter are trained on a mask, of an image.
     """
 
@@ -82,6 +82,11 @@ class ProposalDecoded(RegionDecoded):
         return replace(
             matches, images=images, queries=queries[None], targets=targets[None], counts=counts
         )
+
+    def queries_of_given(self, matcher: HungarianMatcher, *of_image: Tensor) -> Tensor:
+        """See `Decoded.queries_of_given`: they have queries of their own."""
+        *_, boxes = of_image
+        return self.num_queries + torch.arange(len(boxes), device=boxes.device)
 
     def of_images(self: ProposalDecodedT, images: slice) -> ProposalDecodedT:
         """The same for some images of the batch, but for what training alone reads."""
@@ -204,11 +209,16 @@ class ProposalTransformer(RegionTransformer):
         things = self.queries_of(cells, chosen, context.sizes)
         queries = self.stuff_queries(cells).and_further(things)
         num_queries = queries.content.shape[1]
-        assignment = further = mask = None
+        assignment = further = beyond = mask = None
         if context.targets is not None:
             assignment = assign(seen.levels, context.targets, self.is_thing, context.sizes)
-            more, further = self.further_queries(cells, assignment, context, num_queries)
-            queries = queries.and_further(more)
+            beyond, further = self.further_queries(cells, assignment, context, num_queries)
+        elif context.given is not None:
+            chosen = nearest_cells(cells, context.given, context.sizes)
+            beyond = self.queries_of(cells, chosen, context.sizes)
+            beyond = replace(beyond, boxes=context.given)  # as of further ones that begin there
+        if beyond is not None:
+            queries = queries.and_further(beyond)
             mask = _sees_no_one(num_queries, queries.content.shape[1], projected.device)
 
         start = (queries.content, queries.boxes)
@@ -256,6 +266,7 @@ class ProposalTransformer(RegionTransformer):
                 boxes[:, pairs.images, pairs.queries],
                 torch.cat([t.labels for t in targets])[pairs.targets],
                 torch.cat([t.boxes for t in targets])[pairs.targets],
+                weights_of(targets, pairs.targets),
             )
         )
         return losses

@@ -16,7 +16,7 @@ from ..errors import UserError
 from .computing import at_least_float32
 from .criterion import SetCriterion, number_of_targets
 from .mask_head import MaskHeadSmallConv, MaskQueries
-from .matcher import Matches, Targets
+from .matcher import Matches, Targets, weights_of
 from .pyramid import points_of
 from .registries import MASK_HEAD_REGISTRY, TRANSFORMER_REGISTRY
 from .semantic import (
@@ -27,6 +27,7 @@ from .semantic import (
     log_odds,
     pad_segment_maps,
     shares_of_classes,
+    weights_of_pixels,
 )
 from .windows import WindowHead, nearest, paste, sample, windows_of
 
@@ -156,30 +157,41 @@ class RefinedMaskHead(MaskHeadSmallConv):
         # Which pixels are a pair's: the image's own number of the segment, t + 1.
         starts = torch.tensor([0] + [len(t.labels) for t in targets]).cumsum(0).to(maps.device)
         numbers = matches.targets[-1] - starts[matches.images] + 1
-        of_things = self._window_losses(masks, maps, matches.images, numbers, criterion)
-        of_stuff = self._stuff_losses(masks, maps, matches.images, numbers, criterion)
+        weights = weights_of(targets, matches.targets[-1])
+        of_things, of_stuff = (
+            f(masks, maps, matches.images, numbers, weights, criterion)
+            for f in (self._window_losses, self._stuff_losses)
+        )
         # Segments, not pairs: the further masks of training count in full, beside the matched.
         number = number_of_targets(targets, maps.device)
         losses = {name: (of_things[name] + of_stuff[name]) / number for name in of_things}
-        semantic = at_least_float32(masks.semantic)
-        shares = shares_of_classes(classes_of(maps, targets), semantic)
+        losses.update(self._semantic_losses(at_least_float32(masks.semantic), maps, targets))
+        return losses
+
+    def _semantic_losses(self, semantic, maps, targets: list[Targets]) -> dict[str, Tensor]:
+        """Of the semantic map (B, C, h, w), and segments (B, H, W)."""
+        classes, weights = classes_of(maps, targets), weights_of_pixels(maps, targets)
+        shares = shares_of_classes(classes, semantic, weights)
         log_probability = semantic.permute(0, 2, 3, 1).log_softmax(-1)
         cross_entropy = cross_entropy_of_shares(log_probability, shares)
-        losses["loss_semantic"] = self.semantic_weight * cross_entropy
+        losses = {"loss_semantic": self.semantic_weight * cross_entropy}
         if self.semantic_dice_weight:
-            dice = dice_of_shares(log_probability, shares)
+            counted = None if weights is None else shares_of_classes(classes, semantic)
+            dice = dice_of_shares(log_probability, shares, counted)
             losses["loss_semantic_dice"] = self.semantic_dice_weight * dice
         return losses
 
-    def _window_losses(self, masks: "MaskParts", maps, images, numbers, criterion):
+    def _window_losses(self, masks: "MaskParts", maps, images, numbers, weights, criterion):
         things, resolution = masks.things, masks.window_logits.shape[-1]
         points = points_of(masks.windows, resolution)
         wanted = nearest(maps, images[things], points) == numbers[things, None]
         logits = sample(masks.coarse[things], masks.windows, resolution, maps.shape[-2:])
         logits = logits + at_least_float32(masks.window_logits)
-        return criterion.window_mask_losses(logits, wanted.view_as(logits).to(logits.dtype))
+        weights = None if weights is None else weights[things]
+        wanted = wanted.view_as(logits).to(logits.dtype)
+        return criterion.window_mask_losses(logits, wanted, weights)
 
-    def _stuff_losses(self, masks: "MaskParts", maps, images, numbers, criterion):
+    def _stuff_losses(self, masks: "MaskParts", maps, images, numbers, weights, criterion):
         stuff = masks.stuff
         y, x = (
             ((torch.arange(n, device=maps.device) + 0.5) * (side / n)).long()
@@ -187,7 +199,8 @@ class RefinedMaskHead(MaskHeadSmallConv):
         )
         wanted = maps[:, y[:, None], x][images[stuff]] == numbers[stuff, None, None]
         logits = at_least_float32(masks.coarse[stuff])
-        return criterion.small_mask_losses(logits, wanted.to(logits.dtype))
+        weights = None if weights is None else weights[stuff]
+        return criterion.small_mask_losses(logits, wanted.to(logits.dtype), weights)
 
     def parts(self, projected, maps, counts, features, queries: MaskQueries) -> "MaskParts":
         """What the masks are made of; the arguments are those of `forward`."""

@@ -65,12 +65,22 @@ def classes_of(maps: Tensor, targets: list[Targets]) -> Tensor:
     return torch.stack(classes)
 
 
-def shares_of_classes(classes: Tensor, cells: Tensor) -> Tensor:
+def weights_of_pixels(maps: Tensor, targets: list[Targets]) -> Tensor | None:
+    """(B, H, W) segments, as `pad_segment_maps` gives them -> their weights, 0 at VOID; None where
+    all are 1."""
+    weights = [t.weights for t in targets if t.weights is not None]
+    if len(weights) < len(targets):
+        return None
+    return torch.stack([F.pad(w, (1, 0))[of_image] for of_image, w in zip(maps, weights)])
+
+
+def shares_of_classes(classes: Tensor, cells: Tensor, weights: Tensor | None = None) -> Tensor:
     """How many pixels of each class are in each cell.
 
     Args:
         classes: (B, H, W) int64, -1 at VOID.
         cells: (B, C, h, w), a pixel belongs to the cell that its centre is in.
+        weights: (B, H, W), a pixel of weight w counts as w pixels; None where all are 1.
 
     Returns:
         (B, h, w, C), in the dtype of `cells`.
@@ -83,7 +93,9 @@ def shares_of_classes(classes: Tensor, cells: Tensor) -> Tensor:
     # VOID has a place of its own, so that none has to be looked for.
     places = (first * (number + 1) + classes.where(classes >= 0, number)).flatten()
     counts = torch.zeros(batch * h * w * (number + 1), device=device)
-    counts.index_add_(0, places, counts.new_ones(1).expand(len(places)))
+    if weights is None:
+        weights = counts.new_ones(1).expand(len(places))
+    counts.index_add_(0, places, weights.flatten())
     return counts.view(batch, h, w, number + 1)[..., :number].to(cells.dtype)
 
 
@@ -97,7 +109,9 @@ def cross_entropy_of_shares(log_probability: Tensor, shares: Tensor) -> Tensor:
     return -(shares * log_probability).sum() / mean_over_parts(shares.sum())
 
 
-def dice_of_shares(log_probability: Tensor, shares: Tensor) -> Tensor:
+def dice_of_shares(
+    log_probability: Tensor, shares: Tensor, counted: Tensor | None = None
+) -> Tensor:
     """The mean, over the classes that an image has, of the dice loss.
 
     Cross-entropy hardly sees a class of few pixels, whose segments count as much as those of a
@@ -107,12 +121,16 @@ def dice_of_shares(log_probability: Tensor, shares: Tensor) -> Tensor:
         1 - (2 sum(p m) + 1) / (sum(p) + sum(m) + 1),
 
     has no size: it is near the IoU that segments are matched and judged by. VOID does not count.
+    For the same reason, weights of pixels do not make it smaller: in the mean, a class of an image
+    has the mean weight of its pixels.
 
     Args:
         log_probability, shares: (B, h, w, C), see `cross_entropy_of_shares`.
+        counted: (B, h, w, C), the shares without weights; None where these are all 1.
     """
     p, pixels = log_probability.exp(), shares.sum(-1, keepdim=True)
     both, of_truth = (p * shares).sum((1, 2)), shares.sum((1, 2))
     dice = 1 - (2 * both + 1) / ((p * pixels).sum((1, 2)) + of_truth + 1)
-    there = of_truth > 0
-    return (dice * there).sum() / mean_over_parts(there.sum())
+    pixels = of_truth if counted is None else counted.sum((1, 2))
+    weights = of_truth / pixels.clamp(min=1)
+    return (dice * weights).sum() / mean_over_parts(weights.sum())

@@ -10,7 +10,7 @@ import torch
 from detectron2.config import configurable
 from torch import Tensor, nn
 
-from .matcher import Matches, Targets
+from .matcher import HungarianMatcher, Matches, Targets
 from .registries import TRANSFORMER_REGISTRY
 
 
@@ -24,6 +24,7 @@ class Context:
         sizes: (B, 2), width and height of the images without padding, pixels.
         box_head: (..., d) -> (..., 4), the model's own.
         targets: of the B images, in training alone; otherwise None.
+        given: (B, T, 4), boxes of things that are known, whose masks are wanted; otherwise None.
     """
 
     image: Tensor
@@ -31,6 +32,7 @@ class Context:
     sizes: Tensor
     box_head: nn.Module
     targets: list[Targets] | None
+    given: Tensor | None = None
 
 
 DecodedT = TypeVar("DecodedT", bound="Decoded")
@@ -59,6 +61,11 @@ class Decoded:
     def with_further(self, matches: Matches) -> Matches:
         """The pairs whose masks are trained, given those of the matched queries: no others."""
         return matches
+
+    def queries_of_given(self, matcher: HungarianMatcher, *of_image: Tensor) -> Tensor:
+        """(T,), the queries of the things of one image whose boxes were given: those that are
+        nearest to them. The arguments are those of `HungarianMatcher.nearest`."""
+        return matcher.nearest(*of_image)
 
 
 @TRANSFORMER_REGISTRY.register()

@@ -3,19 +3,21 @@ import json
 import numpy as np
 import pytest
 import torch
+from detectron2.config import get_cfg
 from detectron2.data import transforms as T
 from PIL import Image
 
+from detr_d2 import add_detr_config
 from detr_d2.data import PanopticDatasetMapper
 from detr_d2.data.dataset_mapper import InferenceDatasetMapper
 from detr_d2.data.registration import load_panoptic_json
 from detr_d2.errors import UserError
 
 
-def map_tiny(folder, *augmentations):
+def map_tiny(folder, *augmentations, **options):
     paths = (folder / "images", folder / "panoptic", folder / "panoptic.json")
     (dataset_dict,) = load_panoptic_json(*map(str, paths), things={3: 0}, stuff={9: 1})
-    mapper = PanopticDatasetMapper(augmentations=list(augmentations), image_format="RGB")
+    mapper = PanopticDatasetMapper(augmentations=list(augmentations), image_format="RGB", **options)
     return mapper(dataset_dict)
 
 
@@ -74,6 +76,35 @@ def test_an_image_without_segments_can_be_trained_on(tiny_dataset):
     assert len(mapped["instances"]) == 0
     assert mapped["instances"].gt_boxes.tensor.shape == (0, 4)
     assert not mapped["segment_map"].any()
+
+
+@pytest.fixture
+def half_seen(tiny_dataset):
+    """Its thing is a model's, its stuff a person's."""
+    folder, write = tiny_dataset
+    content = write()
+    thing, stuff = content["annotations"][0]["segments_info"]
+    thing.update(source="model", score=0.9)
+    stuff.update(source="human")
+    write(annotations=content["annotations"])
+    return folder
+
+
+def test_a_models_segments_have_their_weight(half_seen):
+    assert not map_tiny(half_seen)["instances"].has("gt_weights")
+    for augmentations, weights in (([], [0.25, 1.0]), ([CropTop()], [1.0])):
+        instances = map_tiny(half_seen, *augmentations, model_label_weight=0.25)["instances"]
+        assert instances.gt_weights.tolist() == weights
+        assert instances.gt_weights.dtype == torch.float32
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
+def test_a_wrong_weight_is_one_sentence(weight):
+    cfg = get_cfg()
+    add_detr_config(cfg)
+    cfg.INPUT.MODEL_LABEL_WEIGHT = weight
+    with pytest.raises(UserError, match="MODEL_LABEL_WEIGHT is"):
+        PanopticDatasetMapper(cfg)
 
 
 def test_more_than_255_segments(tiny_dataset):

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
@@ -6,12 +7,13 @@ from detectron2.data import transforms as T
 from detr_d2.classes import PanopticClasses
 from detr_d2.data import PanopticFPNDatasetMapper
 from detr_d2.data.registration import load_panoptic_json
+from detr_d2.errors import UserError
 
 VOID = 255
 BOTH = PanopticClasses(things=[0], stuff=[1])
 
 
-def map_tiny(folder, *augmentations, classes=BOTH):
+def map_tiny(folder, *augmentations, classes=BOTH, **options):
     paths = (folder / "images", folder / "panoptic", folder / "panoptic.json")
     things = {3: classes.things[0]} if classes.things else {}
     stuff = dict(zip((9, 3), classes.stuff))
@@ -21,6 +23,7 @@ def map_tiny(folder, *augmentations, classes=BOTH):
         image_format="RGB",
         classes=classes,
         ignore_value=VOID,
+        **options,
     )
     return mapper(dataset_dict)
 
@@ -80,6 +83,11 @@ def test_all_stuff_and_all_things(tiny_dataset):
     stuff = map_tiny(folder, classes=PanopticClasses(things=[], stuff=[0, 1]))
     assert len(stuff["instances"]) == 0
     assert stuff["sem_seg"][1, 1] == 2 and stuff["sem_seg"][3, 0] == 1
+
+
+def test_weights_are_refused(tiny_dataset):
+    with pytest.raises(UserError, match=r"MODEL_LABEL_WEIGHT is 0\.5, which Panoptic FPN's"):
+        map_tiny(tiny_dataset[0], model_label_weight=0.5)
 
 
 def test_masks_boxes_and_map_move_together(tiny_dataset):

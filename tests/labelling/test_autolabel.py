@@ -240,3 +240,35 @@ def test_an_image_that_is_not_there(autolabel, stripes, shapes, tmp_path):
     assert not list((tmp_path / "out").glob("panoptic*"))
     code, text = autolabel("--take-stuff", "--skip-bad")
     assert code is None and "Wrote 6 images" in text and "left out: " in text
+
+
+class Others(Stripes):
+    """A second model: stars everywhere."""
+
+    def found(self, image):
+        found_map, found = super().found(image)
+        return found_map, [found[0], {**found[1], "category_id": 3}]
+
+
+def test_where_a_second_model_disagrees_is_kept(autolabel, stripes, monkeypatch, tmp_path):
+    monkeypatch.setattr(model_labels, "Predictor", Others)
+    code, _ = autolabel("--take-stuff", "--take-things", "--output", tmp_path / "other")
+    assert code is None
+    monkeypatch.setattr(model_labels, "Predictor", Stripes)
+    second = tmp_path / "other/predictions"
+    code, _ = autolabel("--take-stuff", "--take-things", "--second", second)
+    assert code is None
+    content, found = read(tmp_path / "out")
+    star = next(c["id"] for c in content["categories"] if c["name"] == "star")
+    of_model = [s for _, infos in found for s in infos if s["source"] == "model"]
+    assert {s["category_id"] == star for s in of_model} == {True, False}
+    for info in of_model:
+        assert info["agreement"] == (1.0 if info["category_id"] == star else 0.0)
+    code, _ = autolabel("--take", "dots", "--name", "b", "--second", tmp_path)
+    assert "model.json" in code and "\n" not in code
+    sorted(second.glob("[!m]*.json"))[0].unlink()
+    code, _ = autolabel("--take-stuff", "--name", "c", "--second", second)
+    assert "predictions has nothing of image" in code and "\n" not in code
+    (second / "model.json").write_text("{}")
+    code, _ = autolabel("--take-stuff", "--name", "d", "--second", second)
+    assert "model.json lists no classes" in code

@@ -132,6 +132,33 @@ def test_the_most_doubtful_comes_first_and_segments_lie_over_it(page):
     assert page.evaluate("entry.image.id") == 0
 
 
+def test_a_second_models_disagreement_sorts_the_images(page, dataset):
+    """The choice is there where a second model was: image 0's road is sure, and disputed."""
+    assert page.evaluate("byId('doubt').parentElement.hidden")
+    content = json.loads((dataset / "panoptic_train.json").read_text())
+    for listed, agreement in zip(content["annotations"], (0.25, 1.0)):
+        listed["segments_info"][1]["agreement"] = agreement
+    with zipfile.ZipFile(dataset / "all.zip", "w") as archive:
+        for path in dataset.rglob("*.png"):
+            archive.write(path, f"data/{path.relative_to(dataset)}")
+        archive.writestr("data/panoptic_train.json", json.dumps(content))
+    open_zip(page, dataset)
+    assert not page.evaluate("byId('doubt').parentElement.hidden")
+    assert page.evaluate("entry.image.id") == 1
+    page.evaluate("byId('doubt').value = 'agreement'")
+    page.evaluate("byId('doubt').dispatchEvent(new Event('change'))")
+    page.evaluate("last")
+    assert page.evaluate("entry.image.id") == 0
+    assert (shown(page) == ids_of(0)).all()
+    # 80 of 192 pixels are the road, of which three quarters are disputed; 65 are VOID.
+    road, void = (ids_of(0) == 70000).sum(), (ids_of(0) == 0).sum()
+    wanted = [(0.75 * road + void) / (HEIGHT * WIDTH), (ids_of(1) == 0).sum() / (HEIGHT * WIDTH)]
+    assert page.evaluate("dataset.entries.map((e) => e.doubt)") == pytest.approx(wanted)
+    click(page, 10, 3)
+    press(page, "a")
+    assert "agreement" not in infos(page)[70000]
+
+
 def test_segments_are_accepted_rejected_and_relabelled(page):
     click(page, 10, 3)
     press(page, "a")

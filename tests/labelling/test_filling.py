@@ -150,3 +150,14 @@ def expected(human_map, found_map, infos, row, column, most_lost):
     if taken.category_id == ROAD and (human_map == 2).any():
         return None
     return taken.category_id
+
+
+def test_a_second_model_agrees_in_a_share_of_the_pixels():
+    """Those that the segment is left with; a person's segments are not doubted."""
+    human = person([[1, 0, 0, 0, 0]], (CAR, {}))
+    found_map = np.array([[4, 4, 4, 4, 5]])
+    second = np.array([[ROAD, ROAD, SKY, ROAD, 0]])
+    filling = Filling(CLASSES)
+    filled = filling(human, found_map, [found(4, 1), found(5, 2)], "it", second)
+    said = [(s["source"], s.get("agreement")) for s in filled.segments_info]
+    assert said == [("human", None), ("model", round(2 / 3, 4)), ("model", 0.0)]

@@ -7,14 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from detr_d2.errors import UserError
-from detr_d2.modeling.criterion import (
-    SetCriterion,
-    box_giou_loss,
-    box_l1_loss,
-    dice_loss,
-    focal_loss,
-    target_masks,
-)
+from detr_d2.modeling.criterion import SetCriterion, target_masks
+from detr_d2.modeling.losses import box_giou_loss, box_l1_loss, dice_loss, focal_loss
 from detr_d2.modeling.matcher import HungarianMatcher, Matches, Targets
 
 CLASSES = 3

@@ -7,14 +7,8 @@ import torch
 import torch.nn.functional as F
 from detectron2.utils import comm
 
-from detr_d2.modeling.criterion import (
-    SetCriterion,
-    box_giou_loss,
-    box_l1_loss,
-    dice_loss,
-    focal_loss,
-    number_of_targets,
-)
+from detr_d2.modeling.criterion import SetCriterion, number_of_targets
+from detr_d2.modeling.losses import box_giou_loss, box_l1_loss, dice_loss, focal_loss
 from detr_d2.modeling.matcher import HungarianMatcher, Matches, Targets, matching_cost
 
 COSTS = {"cost_class": 1.0, "cost_l1": 5.0, "cost_giou": 2.0}

@@ -7,14 +7,8 @@ import torch
 from detectron2.utils import comm
 from torch.autograd import gradcheck
 
-from detr_d2.modeling.criterion import (
-    box_giou_loss,
-    box_l1_loss,
-    dice_loss,
-    focal_loss,
-    number_of_targets,
-    target_masks,
-)
+from detr_d2.modeling.criterion import number_of_targets, target_masks
+from detr_d2.modeling.losses import box_giou_loss, box_l1_loss, dice_loss, focal_loss
 from detr_d2.modeling.matcher import Matches, Targets
 
 # (cx, cy, w, h). Corners: the right half, the upper left quarter.

@@ -107,8 +107,14 @@ def gradients_of_half(rank: int, models, images, folder) -> None:
     torch.save(found, folder / f"{rank}.pth")
 
 
-@pytest.mark.parametrize("segments", [(3, 0, 1, 5), (0, 0, 2, 1), (0, 0, 0, 1), (0, 0, 0, 0)])
-def test_two_processes_are_one(build_model, draw_input, tmp_path, segments):
+CASES_OF_BATCHES = [  # segments of the four images, and whether they weigh more and less
+    *(((3, 0, 1, 5), False), ((0, 0, 2, 1), False), ((0, 0, 0, 1), False), ((0, 0, 0, 0), False)),
+    *(((3, 0, 1, 5), True), ((0, 0, 2, 1), True)),
+]
+
+
+@pytest.mark.parametrize("segments, weighed", CASES_OF_BATCHES)
+def test_two_processes_are_one(build_model, draw_input, tmp_path, segments, weighed):
     """Of the same images: their losses and gradients, also where one has nothing to find."""
     exact = ("MODEL.RESNETS.NORM", "FrozenBN", "MODEL.DETR.DROPOUT", 0.0)
     models = [
@@ -117,6 +123,11 @@ def test_two_processes_are_one(build_model, draw_input, tmp_path, segments):
         build_model("PanopticDETR", *exact, *PARTS).double().train(),
     ]
     images = [draw_input(64, 48, segments=n) for n in segments]
+    if weighed:
+        for x in images:
+            x["instances"].gt_weights = torch.tensor([0.25, 0.0, 2.0, 1.0, 0.5])[
+                : len(x["instances"])
+            ]
     on_two_processes(gradients_of_half, models, images, tmp_path)
     first, second = (torch.load(tmp_path / f"{rank}.pth") for rank in range(2))
     for model, of_first, of_second in zip(models, first, second):

@@ -21,17 +21,20 @@ class Segment:
         category_id: None takes the pixels away from what is below them: they are VOID.
         source: "human" or "model"; empty where it is not said.
         score: how sure the model was, 0 to 1; None where it is not said.
+        agreement: the share of its pixels in which a second model sees the same class; None where
+            there was none.
     """
 
     category_id: int | None
     iscrowd: int = 0
     source: str = ""
     score: float | None = None
+    agreement: float | None = None
 
     def origin(self) -> dict:
         """What `segments_info` says of where the segment is from."""
-        source = {"source": self.source} if self.source else {}
-        return source if self.score is None else {**source, "score": self.score}
+        said = {"source": self.source or None, "score": self.score, "agreement": self.agreement}
+        return {key: value for key, value in said.items() if value is not None}
 
 
 class BadAnnotation(NamedTuple):

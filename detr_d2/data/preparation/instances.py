@@ -122,7 +122,8 @@ def _check_masks(annotations: list[dict], path: Path) -> None:
     if annotations and not any(a.get("segmentation") for a in annotations):
         raise UserError(
             f"{path}: not one of its {len(annotations)} annotations has a segmentation, and a box "
-            "says nothing of its pixels: export polygons or masks."
+            "says nothing of its pixels: export polygons or masks, or let a model draw them with "
+            "tools/prepare_dataset.py boxes."
         )
 
 

@@ -137,7 +137,7 @@ class DETR(ModelKind, nn.Module):
             batched_inputs: of each image
 
                 * image: (3, height, width), 0..255.
-                * instances (training): Instances with `gt_boxes` and `gt_classes`.
+                * instances (training): `gt_boxes`, `gt_classes`, perhaps `gt_weights` (`Targets`).
                 * height, width (inference, optional): size of the original image; by default
                   that of `image`.
 
@@ -170,13 +170,17 @@ class DETR(ModelKind, nn.Module):
         return images
 
     def predict(
-        self, images: ImageList, all_layers: bool, targets: list[Targets] | None = None
+        self,
+        images: ImageList,
+        all_layers: bool,
+        targets: list[Targets] | None = None,
+        given: Tensor | None = None,
     ) -> Predictions:
         """Backbone, projection, transformer, and what is predicted; see `predict_batch`."""
         # Before the backbone, so that a GPU has work while this is copied to it.
         sizes = self.pixel_mean.new_tensor([(w, h) for h, w in images.image_sizes])
         mask = padding_mask_of(images.image_sizes, images.tensor.shape[-2:], self.device)
-        return self.predict_batch(images.tensor, sizes, mask, all_layers, targets)
+        return self.predict_batch(images.tensor, sizes, mask, all_layers, targets, given)
 
     def predict_batch(
         self,
@@ -185,6 +189,7 @@ class DETR(ModelKind, nn.Module):
         padding_mask: Tensor | None,
         all_layers: bool,
         targets: list[Targets] | None = None,
+        given: Tensor | None = None,
     ) -> Predictions:
         """
         Args:
@@ -192,7 +197,7 @@ class DETR(ModelKind, nn.Module):
             sizes: (B, 2), width and height of the images without padding, pixels.
             padding_mask: (B, H, W) bool, True at padding; None where there is none.
             all_layers: see `Transformer.forward`.
-            targets: in training.
+            targets, given: see `Context`.
         """
         features = self.backbone(images)
         features = {name: features[own] for name, own in self.levels.items()}
@@ -203,7 +208,7 @@ class DETR(ModelKind, nn.Module):
             everywhere if mask is None else mask, self.query_embed.weight.dtype
         )
         projected = self.input_proj(res5)
-        context = Context(images, features, sizes, self.bbox_embed, targets)
+        context = Context(images, features, sizes, self.bbox_embed, targets, given)
         decoded = self.transformer(
             projected, mask, self.query_embed.weight, positions, all_layers, context
         )
@@ -260,7 +265,8 @@ class DETR(ModelKind, nn.Module):
             segment_map = x.get("segment_map")
             if segment_map is not None:
                 segment_map = segment_map.to(self.device)
-            targets.append(Targets(instances.gt_classes, boxes, segment_map))
+            weights = instances.gt_weights if instances.has("gt_weights") else None
+            targets.append(Targets(instances.gt_classes, boxes, segment_map, weights))
         return targets
 
     @torch.no_grad()

@@ -1,5 +1,6 @@
 """Panoptic DETR: DETR with a mask for every query, merged into one panoptic map. [DETR 4.4]"""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from ...classes import classes_of_metadata, first_dataset, panoptic_classes
 from ...errors import UserError
 from ..backbone import level_shapes
 from ..computing import at_least_float32
+from ..known_boxes import in_boxes, logits_of_known, within_boxes
 from ..mask_head import MaskQueries
 from ..matcher import Targets
 from ..merging import MergingRule
@@ -32,6 +34,7 @@ class PanopticDETR(DETR):
     """Boxes, masks and the panoptic map of things and stuff."""
 
     gives_panoptic = True
+    gives_masks_of_boxes = True
     mask_head: Any  # with the methods of `MaskHeadSmallConv`
     is_thing: Tensor
 
@@ -188,6 +191,40 @@ class PanopticDETR(DETR):
             touched = [image for image, count in enumerate(counts) if count] or [0]
             run = slice(touched[0], touched[-1] + 1)
             masks.append(self.masks(predictions.of_images(run), rows.split(counts[run])))
+        return torch.cat(masks)
+
+    @torch.no_grad()
+    def masks_of_boxes(self, image: dict) -> Tensor:
+        """Masks of things whose boxes are known, in one image.
+
+        A thing's mask is that of the query that is nearest to its box, or that begins there (see
+        `Decoded.queries_of_given`); attention maps, where a mask is made of them, and the mask end
+        with the box.
+
+        Args:
+            image: `image`, `height` and `width` as in inference, and `instances`, Instances of T
+                things with `gt_boxes` (pixels of `image`) and `gt_classes` (contiguous, -1 where a
+                class is none of the model's).
+
+        Returns:
+            (T, height, width) bool.
+        """
+        images, (target,) = self.preprocess([image]), super().targets([image])
+        predictions = self.predict(images, all_layers=False, given=target.boxes[None])
+        of_image = predictions.logits[-1, 0], predictions.boxes[-1, 0], target.labels, target.boxes
+        queries = predictions.decoded.queries_of_given(self.criterion.matcher, *of_image)
+        sizes = predictions.padded_size, images.image_sizes[0], (image["height"], image["width"])
+        masks = [torch.zeros(0, *sizes[-1], dtype=torch.bool, device=self.device)]
+        for some in torch.arange(len(queries), device=self.device).split(self.masks_per_chunk):
+            projected, maps, counts, features, known = self._mask_arguments(
+                predictions, [queries[some]]
+            )
+            labels, boxes = target.labels[some], target.boxes[some]
+            known = replace(known, boxes=boxes, logits=logits_of_known(known.logits, labels))
+            maps = within_boxes(maps, boxes, predictions.context.sizes[0], predictions.padded_size)
+            logits = at_least_float32(self.mask_head(projected, maps, counts, features, known))
+            drawn = instance_masks(self.merging.upsampled(logits, *sizes))
+            masks.append(drawn & in_boxes(boxes, *sizes[-1]))
         return torch.cat(masks)
 
     def losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
