@@ -14,7 +14,7 @@ from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
 
 from ..classes import first_dataset
-from ..data.depth import Levels
+from ..data.depth import GreyLevels
 from ..drawing import draw_frame, draw_prediction, side_by_side
 from ..engine import Predictor, setup_cfg
 from ..engine.defaults import number_classes_like_weights
@@ -73,7 +73,7 @@ def main() -> int:
     if args.video is not None or args.camera is not None:
         with FrameSource(args.video if args.camera is None else args.camera) as source:
             return draw_video(args, source, Predictor(cfg), metadata)
-    levels = Levels.from_config(cfg)
+    levels = GreyLevels.from_config(cfg)
     sources = (
         dataset_images(args.dataset, levels) if args.dataset else find_images(args.input, levels)
     )

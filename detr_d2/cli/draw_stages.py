@@ -9,7 +9,7 @@ from pathlib import Path
 from detectron2.data import MetadataCatalog
 
 from ..classes import first_dataset
-from ..data.depth import Levels
+from ..data.depth import GreyLevels
 from ..engine import setup_cfg
 from ..engine.defaults import number_classes_like_weights
 from ..engine.sources import dataset_images
@@ -35,7 +35,7 @@ def main() -> None:
     weights = ("MODEL.WEIGHTS", str(stages[-1].checkpoint))
     cfg = setup_cfg(args.config_file, [*overrides_of(args), *weights])
     number_classes_like_weights(cfg, [args.dataset])
-    sources = dataset_images(args.dataset, Levels.from_config(cfg))[: args.limit]
+    sources = dataset_images(args.dataset, GreyLevels.from_config(cfg))[: args.limit]
     metadata = MetadataCatalog.get(first_dataset(cfg))
     save_picture(draw_stages(cfg, stages, sources, metadata), args.output)
     print(f"Drawn: {args.output}")

@@ -11,7 +11,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.utils.logger import setup_logger
 
 from ..classes import first_dataset
-from ..data.depth import Levels
+from ..data.depth import GreyLevels
 from ..engine import Predictor, setup_cfg
 from ..engine.defaults import number_classes_like_weights
 from ..engine.sources import dataset_images, find_images
@@ -41,7 +41,7 @@ def main() -> None:
     cfg = setup_cfg(args.config_file, overrides_of(args))
     number_classes_like_weights(cfg, [args.dataset] if args.dataset else [])
     metadata = MetadataCatalog.get(first_dataset(cfg))
-    levels = Levels.from_config(cfg)
+    levels = GreyLevels.from_config(cfg)
     sources = (
         dataset_images(args.dataset, levels) if args.dataset else find_images([args.input], levels)
     )

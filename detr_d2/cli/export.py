@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from detectron2.utils.logger import setup_logger
 
-from ..data.depth import Levels
+from ..data.depth import GreyLevels
 from ..engine import Predictor, setup_cfg
 from ..engine.sources import dataset_images, find_images
 from ..engine.tools import add_overrides, overrides_of, positive_int
@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def _photographs(given: list[str] | None, cfg) -> list[np.ndarray]:
-    levels = Levels.from_config(cfg)
+    levels = GreyLevels.from_config(cfg)
     if given:
         sources = find_images(given, levels)
     elif cfg.DATASETS.TEST:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from ..data import preparation
-from ..data.depth import Levels
+from ..data.depth import GreyLevels
 from ..data.validation.statistics import table_of_classes
 from ..engine.dataset_sheet import draw_dataset
 from ..engine.tools import save_picture
@@ -19,7 +19,7 @@ def write_and_show(
     name: str,
     workers: int,
     skip_bad: bool,
-    levels: Levels,
+    levels: GreyLevels,
 ) -> None:
     """Write the dataset; say what was left out, count its classes, draw some images.
 
@@ -50,7 +50,7 @@ def write_and_show(
     print(f"  {shlex.join(map(str, command))}")
 
 
-def _draw(content: dict, paths: tuple[str, str, str], levels: Levels) -> None:
+def _draw(content: dict, paths: tuple[str, str, str], levels: GreyLevels) -> None:
     picture, unread = draw_dataset(content, paths, levels=levels)
     for sentence in unread:
         print(f"warning: {sentence}")

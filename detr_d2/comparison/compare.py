@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from detectron2.data import MetadataCatalog
 
-from ..data.depth import Levels
+from ..data.depth import GreyLevels
 from ..engine.sources import dataset_images, evenly
 from ..errors import UserError
 from ..evaluation import results_folder
@@ -100,7 +100,7 @@ def _picture_sections(
     first: Candidate, predictions: dict[str, SavedPredictions], images: int
 ) -> list[Section]:
     metadata = MetadataCatalog.get(first.dataset)
-    sources = dataset_images(first.dataset, Levels.from_config(first.cfg))
+    sources = dataset_images(first.dataset, GreyLevels.from_config(first.cfg))
     captions = [source.name for source in sources]
     examples = evenly(len(sources), images)
     chosen = [("Examples", "example", examples)]

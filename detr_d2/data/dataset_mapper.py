@@ -12,7 +12,7 @@ from detectron2.structures import Boxes, Instances
 from ..errors import UserError
 from .augmentation import build_augmentations
 from .checks import check_listed_size
-from .depth import ALL_LEVELS, Levels
+from .depth import ALL_GREY_LEVELS, GreyLevels
 from .images import check_same_size, read_image, tensor_of
 from .panoptic_map import boxes_of_segments, is_of_model, number_segments, read_panoptic_png
 from .segmented_image import SegmentedImage
@@ -31,7 +31,7 @@ class PanopticDatasetMapper:
         *,
         augmentations: list[T.Augmentation],
         image_format: str,
-        levels: Levels = ALL_LEVELS,
+        levels: GreyLevels = ALL_GREY_LEVELS,
         model_label_weight: float = 1.0,
     ):
         """
@@ -56,7 +56,7 @@ class PanopticDatasetMapper:
         return {
             "augmentations": build_augmentations(cfg, is_train=True),
             "image_format": cfg.INPUT.FORMAT,
-            "levels": Levels.from_config(cfg),
+            "levels": GreyLevels.from_config(cfg),
             "model_label_weight": cfg.INPUT.MODEL_LABEL_WEIGHT,
         }
 
@@ -118,7 +118,11 @@ class InferenceDatasetMapper:
 
     @configurable
     def __init__(
-        self, *, augmentations: list[T.Augmentation], image_format: str, levels: Levels = ALL_LEVELS
+        self,
+        *,
+        augmentations: list[T.Augmentation],
+        image_format: str,
+        levels: GreyLevels = ALL_GREY_LEVELS,
     ):
         """As `PanopticDatasetMapper`."""
         self.augmentations = T.AugmentationList(augmentations)
@@ -130,7 +134,7 @@ class InferenceDatasetMapper:
         return {
             "augmentations": build_augmentations(cfg, is_train=False),
             "image_format": cfg.INPUT.FORMAT,
-            "levels": Levels.from_config(cfg),
+            "levels": GreyLevels.from_config(cfg),
         }
 
     def __call__(self, dataset_dict: dict) -> dict:
@@ -150,7 +154,7 @@ class InferenceDatasetMapper:
 _PASSED_ON = ("file_name", "image_id", "height", "width", "pan_seg_file_name", "segments_info")
 
 
-def _read_checked(dataset_dict: dict, image_format: str, levels: Levels) -> np.ndarray:
+def _read_checked(dataset_dict: dict, image_format: str, levels: GreyLevels) -> np.ndarray:
     """Read the image; `height` and `width`, if there are any, must be its own."""
     where = f"(image {dataset_dict['image_id']})"
     image = read_image(dataset_dict["file_name"], image_format, where, levels)

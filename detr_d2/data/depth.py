@@ -16,10 +16,10 @@ _SMALL_PART = 4  # of what 16 bits can hold: cameras of 14 bits and less use tha
 
 logger = logging.getLogger(__name__)
 
-_warned: set["Levels"] = set()  # of which likely levels, in this process
+_warned: set["GreyLevels"] = set()  # of which likely levels, in this process
 
 
-class Levels(NamedTuple):
+class GreyLevels(NamedTuple):
     """
     Attributes:
         black, white: their values where a channel has 16 bits; what is darker than black is black,
@@ -30,7 +30,7 @@ class Levels(NamedTuple):
     white: int = _TOP
 
     @classmethod
-    def checked(cls, black: int, white: int) -> "Levels":
+    def checked(cls, black: int, white: int) -> "GreyLevels":
         """As the constructor; a `UserError` where black is not below white."""
         if black >= white:
             raise UserError(
@@ -40,18 +40,18 @@ class Levels(NamedTuple):
         return cls(black, white)
 
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> "Levels":
+    def from_config(cls, cfg: CfgNode) -> "GreyLevels":
         """INPUT.BLACK and INPUT.WHITE."""
         return cls.checked(cfg.INPUT.BLACK, cfg.INPUT.WHITE)
 
     @property
     def options(self) -> dict[str, int]:
         """What differs from 0 and 65535, by name: "black", "white"."""
-        usual = Levels()._asdict()
+        usual = GreyLevels()._asdict()
         return {name: level for name, level in self._asdict().items() if level != usual[name]}
 
 
-ALL_LEVELS = Levels()
+ALL_GREY_LEVELS = GreyLevels()
 
 
 def has_16_bits(image: Image.Image) -> bool:
@@ -85,7 +85,7 @@ def read_16_bits(image: Image.Image, path: str | os.PathLike) -> np.ndarray:
     return np.repeat(pixels[..., :1], 3, axis=2) if pixels.shape[2] < 3 else pixels[..., 2::-1]
 
 
-def in_8_bits(values: np.ndarray, levels: Levels) -> np.ndarray:
+def in_8_bits(values: np.ndarray, levels: GreyLevels) -> np.ndarray:
     """Integers of any size -> uint8, `levels` of them as 0 and 255."""
     above = np.clip(values, *levels).astype(np.int64) - levels.black
     return (above * _TOP // (levels.white - levels.black) >> 8).astype(np.uint8)
@@ -96,7 +96,7 @@ def range_of(values: np.ndarray) -> tuple[int, int]:
     return (int(values.min()), int(values.max())) if values.size else (0, 0)
 
 
-def low_contrast(least: int, greatest: int, levels: Levels) -> str | None:
+def low_contrast(least: int, greatest: int, levels: GreyLevels) -> str | None:
     """What is said of 16 bits of which a small part is used; None where there is nothing to say.
 
     Args:
@@ -116,7 +116,7 @@ def low_contrast(least: int, greatest: int, levels: Levels) -> str | None:
     )
 
 
-def warn_of_low_contrast(least: int, greatest: int, name: str, levels: Levels) -> None:
+def warn_of_low_contrast(least: int, greatest: int, name: str, levels: GreyLevels) -> None:
     """Log it, once for each likely pair of levels."""
     said = low_contrast(least, greatest, levels)
     likely = _likely(least, greatest)
@@ -125,9 +125,9 @@ def warn_of_low_contrast(least: int, greatest: int, name: str, levels: Levels) -
         logger.warning("%s has %s", name, said)
 
 
-def _likely(least: int, greatest: int) -> Levels:
+def _likely(least: int, greatest: int) -> GreyLevels:
     """The range of the bits that are used, 8 at least, from 0; or that of the values, where they
     begin far from 0."""
     if least < 0 or least > (greatest - least) / 2:
-        return Levels(least, greatest)
-    return Levels(0, 2 ** max(8, greatest.bit_length()) - 1)
+        return GreyLevels(least, greatest)
+    return GreyLevels(0, 2 ** max(8, greatest.bit_length()) - 1)

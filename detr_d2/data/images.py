@@ -11,8 +11,8 @@ from PIL import Image
 
 from ..errors import UserError
 from .depth import (
-    ALL_LEVELS,
-    Levels,
+    ALL_GREY_LEVELS,
+    GreyLevels,
     has_16_bits,
     in_8_bits,
     range_of,
@@ -38,7 +38,7 @@ def read_image(
     path: str | os.PathLike,
     image_format: str = "RGB",
     where: str = "",
-    levels: Levels = ALL_LEVELS,
+    levels: GreyLevels = ALL_GREY_LEVELS,
 ) -> np.ndarray:
     """Read an image as the model sees it; see `read_image_and_range`.
 
@@ -55,7 +55,7 @@ def read_image(
 
 
 def read_image_and_range(
-    path: str | os.PathLike, where: str = "", levels: Levels = ALL_LEVELS
+    path: str | os.PathLike, where: str = "", levels: GreyLevels = ALL_GREY_LEVELS
 ) -> tuple[np.ndarray, tuple[int, int] | None]:
     """(H, W, 3) uint8 RGB of an image, turned as its EXIF orientation says, scaled to 8 bits.
 

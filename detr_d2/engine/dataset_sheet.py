@@ -7,7 +7,7 @@ import torch
 from detectron2.data import Metadata
 from PIL import Image
 
-from ..data.depth import ALL_LEVELS, Levels
+from ..data.depth import ALL_GREY_LEVELS, GreyLevels
 from ..data.images import read_image
 from ..data.panoptic_map import read_segment_map
 from ..data.registration import dicts_of, metadata_of
@@ -20,7 +20,10 @@ _COLUMNS = 2  # pairs
 
 
 def draw_dataset(
-    content: dict, paths: tuple[str, str, str], limit: int = 12, levels: Levels = ALL_LEVELS
+    content: dict,
+    paths: tuple[str, str, str],
+    limit: int = 12,
+    levels: GreyLevels = ALL_GREY_LEVELS,
 ) -> tuple[Image.Image | None, list[str]]:
     """Draw up to `limit` images, evenly through the dataset.
 
@@ -55,7 +58,7 @@ def _sheet(pairs: list[Image.Image]) -> Image.Image:
     return sheet
 
 
-def _pair(dataset_dict: dict, metadata: Metadata, levels: Levels) -> Image.Image:
+def _pair(dataset_dict: dict, metadata: Metadata, levels: GreyLevels) -> Image.Image:
     where = f"(image {dataset_dict['image_id']})"
     image = read_image(dataset_dict["file_name"], where=where, levels=levels)
     segment_map = torch.from_numpy(read_segment_map(dataset_dict).astype(np.int32))

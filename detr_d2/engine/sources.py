@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from detectron2.data import DatasetCatalog, Metadata
 
-from ..data.depth import ALL_LEVELS, Levels
+from ..data.depth import ALL_GREY_LEVELS, GreyLevels
 from ..data.images import find_image_files, read_image
 from ..data.panoptic_map import read_segment_map
 from ..drawing import draw_panoptic
@@ -30,7 +30,7 @@ class ImageSource:
     path: str
     name: str
     dataset_dict: dict | None = None
-    levels: Levels = ALL_LEVELS
+    levels: GreyLevels = ALL_GREY_LEVELS
 
     def read(self) -> np.ndarray:
         """(H, W, 3) uint8, RGB."""
@@ -52,7 +52,7 @@ class ImageSource:
         return [("ground truth", draw_panoptic(image, segment_map, infos, metadata))]
 
 
-def find_images(patterns: list[str], levels: Levels = ALL_LEVELS) -> list[ImageSource]:
+def find_images(patterns: list[str], levels: GreyLevels = ALL_GREY_LEVELS) -> list[ImageSource]:
     """The images that files, folders (with their sub-folders) and globs name.
 
     Raises:
@@ -88,7 +88,7 @@ def _with_unique_names(sources: list[ImageSource]) -> list[ImageSource]:
     return unique
 
 
-def dataset_images(name: str, levels: Levels = ALL_LEVELS) -> list[ImageSource]:
+def dataset_images(name: str, levels: GreyLevels = ALL_GREY_LEVELS) -> list[ImageSource]:
     """The images of a registered panoptic dataset, with their ground truth."""
     if name not in DatasetCatalog.list():
         raise UserError(

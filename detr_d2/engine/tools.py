@@ -11,7 +11,7 @@ from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..data.depth import ALL_LEVELS, Levels
+from ..data.depth import ALL_GREY_LEVELS, GreyLevels
 from ..data.files import written_beside
 from ..errors import UserError
 
@@ -70,7 +70,7 @@ def overrides_of(args: Namespace) -> list[str]:
 
 def add_levels(parser: ArgumentParser) -> None:
     """Let the command line say which values are black and white in images of 16 bits."""
-    for name, level in ALL_LEVELS._asdict().items():
+    for name, level in ALL_GREY_LEVELS._asdict().items():
         parser.add_argument(
             f"--{name}",
             type=int,
@@ -81,9 +81,9 @@ def add_levels(parser: ArgumentParser) -> None:
         )
 
 
-def levels_of(args: Namespace) -> Levels:
+def levels_of(args: Namespace) -> GreyLevels:
     """What a command line says to `add_levels`."""
-    return Levels.checked(args.black, args.white)
+    return GreyLevels.checked(args.black, args.white)
 
 
 def positive_int(text: str) -> int:

@@ -8,7 +8,7 @@ from detectron2.data import Metadata
 from PIL import Image
 from tqdm import tqdm
 
-from ..data.depth import ALL_LEVELS, Levels
+from ..data.depth import ALL_GREY_LEVELS, GreyLevels
 from ..data.files import join_inside, write_text, written_beside
 from ..data.images import read_image
 from ..data.panoptic_map import places_of, read_panoptic_png
@@ -30,7 +30,7 @@ def write_results_page(
     predictions: str,
     output: str,
     limit: int,
-    levels: Levels = ALL_LEVELS,
+    levels: GreyLevels = ALL_GREY_LEVELS,
 ) -> int:
     """Write `index.html` to `output`, and `images/` beside it.
 
@@ -78,7 +78,7 @@ def _articles(
     image_root: str,
     found_root: str,
     output: Path,
-    levels: Levels,
+    levels: GreyLevels,
 ) -> list[dict]:
     """Draw the images of `results` into `output`/images; gives what the page tells of each."""
     panoptic_json = truth.panoptic_json
@@ -109,7 +109,7 @@ def _pictures(
     found_file: str,
     result: ImageResult,
     metadata: Metadata,
-    levels: Levels,
+    levels: GreyLevels,
 ) -> dict[str, np.ndarray]:
     """(H, W, 3) uint8 each, by their titles."""
     image = read_image(image_file, levels=levels)

@@ -2,7 +2,6 @@
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -168,7 +167,7 @@ def compare(
     return compared
 
 
-def in_float64(predictor: Predictor) -> Callable[[list[np.ndarray]], list[dict]]:
+def in_float64(predictor: Predictor) -> Predictor:
     """The same model with numbers of twice the length."""
     doubled = copy.copy(predictor)
     doubled.model = copy.deepcopy(predictor.model).double()

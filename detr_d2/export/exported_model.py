@@ -6,6 +6,7 @@ from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from ..data.common_classes import Classes, number_like
+from ..data.depth import GreyLevels
 from ..data.images import read_image
 from ..deploy import OnnxPredictor
 
@@ -31,7 +32,7 @@ class ExportedModel(nn.Module):
     def __init__(self, cfg: CfgNode):
         super().__init__()
         self.predictor = OnnxPredictor(cfg.MODEL.WEIGHTS, num_threads=torch.get_num_threads())
-        self.white = cfg.INPUT.WHITE
+        self.levels = GreyLevels.from_config(cfg)
         recorded = self.predictor.metadata["classes"]
         classes = Classes((c["name"], bool(c["isthing"])) for c in recorded)
         number_like(classes, f"The file {cfg.MODEL.WEIGHTS}", cfg.DATASETS.TEST)
@@ -45,7 +46,7 @@ class ExportedModel(nn.Module):
             What a model gives, without masks of instances.
         """
         images = [
-            read_image(input_["file_name"], "BGR", white=self.white) for input_ in batched_inputs
+            read_image(input_["file_name"], "BGR", levels=self.levels) for input_ in batched_inputs
         ]
         return [_as_detectron2(result) for result in self.predictor(images)]
 

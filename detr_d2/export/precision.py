@@ -1,6 +1,7 @@
 """ONNX files of fewer bits, made of one of float32."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ def store_in_half(path: Path) -> None:
             continue  # what is too large for float16 stays
         name, stored = table.name, f"{table.name}.float16"
         table.CopyFrom(onnx.numpy_helper.from_array(half, stored))
-        to_float = {"to": onnx.TensorProto.FLOAT}
+        to_float: dict[str, Any] = {"to": onnx.TensorProto.FLOAT}
         casts.append(onnx.helper.make_node("Cast", [stored], [name], **to_float))
     nodes = [*casts, *graph.node]  # in the order in which they are needed
     del graph.node[:]

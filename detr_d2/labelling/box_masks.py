@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ..classes import first_dataset
 from ..data.checks import check_listed_size
 from ..data.coco_json import read_coco
-from ..data.depth import Levels
+from ..data.depth import GreyLevels
 from ..data.files import join_inside
 from ..data.images import read_image
 from ..data.preparation import Picture
@@ -41,7 +41,7 @@ class BoxMasks:
             )
         check_model(cfg)
         classes = model_classes(first_dataset(cfg))
-        self.levels = Levels.from_config(cfg)
+        self.levels = GreyLevels.from_config(cfg)
         self.predictor = Predictor(cfg)
         self.number_of = {c.name.casefold(): c.number for c in classes if c.isthing}
 

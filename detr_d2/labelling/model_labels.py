@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ..checkpoint import read_checkpoint
 from ..checkpoint.classes import classes_of_dataset, missing_from
 from ..classes import first_dataset
-from ..data.depth import Levels
+from ..data.depth import GreyLevels
 from ..data.files import join_inside, read_json_object, write_json
 from ..data.images import check_same_size, read_image
 from ..data.panoptic_map import read_panoptic_png, write_panoptic_png
@@ -83,7 +83,7 @@ class ModelLabels:
         ):
             predictor = Predictor(cfg) if left else None
             writing: list[Future] = []
-            read = partial(_read, image_root=image_root, levels=Levels.from_config(cfg))
+            read = partial(_read, image_root=image_root, levels=GreyLevels.from_config(cfg))
             for batch in _read_ahead(pool, read, chunks(left, batch_size)):
                 images = [(p, i) for p, i in batch if isinstance(i, np.ndarray)]
                 errors.update((p.file_name, str(i)) for p, i in batch if isinstance(i, UserError))
@@ -225,7 +225,7 @@ def _fingerprint(cfg: CfgNode) -> str:
     return hashlib.sha256(f"{model.dump()}{images.dump()}{file}".encode()).hexdigest()
 
 
-def _read(picture: Picture, *, image_root: Path, levels: Levels) -> np.ndarray | UserError:
+def _read(picture: Picture, *, image_root: Path, levels: GreyLevels) -> np.ndarray | UserError:
     where = f"image {picture.image_id}"
     try:
         path = join_inside(image_root, picture.file_name, where)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from detr_d2.data import depth
-from detr_d2.data.depth import Levels
+from detr_d2.data.depth import GreyLevels
 from detr_d2.data.images import find_image_files, on_disk, read_image, read_image_size
 from detr_d2.errors import UserError
 
@@ -123,7 +123,7 @@ def test_colours_of_sixteen_bits_are_scaled_by_what_is_white(tmp_path, suffix, o
     if orientation > 1:
         insert_exif(path, orientation)
     expected = UPRIGHT[orientation](values.astype(int) * 65535 // 4095 >> 8)
-    assert np.array_equal(read_image(path, levels=Levels(white=4095)), expected)
+    assert np.array_equal(read_image(path, levels=GreyLevels(white=4095)), expected)
 
 
 def insert_exif(path, orientation):
@@ -165,7 +165,7 @@ def test_what_is_white_can_be_told_and_the_dark_is_warned_of(tmp_path, caplog):
     depth._warned.clear()
     values = np.array([[0, 16, 2047, 4095, 9000]], dtype=np.uint16)
     Image.fromarray(values).save(tmp_path / "a.png")
-    found = read_image(tmp_path / "a.png", levels=Levels(white=4095))
+    found = read_image(tmp_path / "a.png", levels=GreyLevels(white=4095))
     assert found[0, :, 0].tolist() == [0, 1, 127, 255, 255]
     assert not caplog.records
     Image.fromarray(values[:, :4]).save(tmp_path / "b.png")
@@ -177,14 +177,14 @@ def test_what_is_white_can_be_told_and_the_dark_is_warned_of(tmp_path, caplog):
 def test_what_is_black_can_be_told(tmp_path):
     values = np.array([[0, 1000, 1016, 3047, 5095, 9000]], dtype=np.uint16)
     Image.fromarray(values).save(tmp_path / "a.png")
-    found = read_image(tmp_path / "a.png", levels=Levels(1000, 5095))
+    found = read_image(tmp_path / "a.png", levels=GreyLevels(1000, 5095))
     assert found[0, :, 0].tolist() == [0, 0, 1, 127, 255, 255]
 
 
 def test_values_of_a_tiff_may_be_negative(tmp_path):
     values = np.array([[-1024, -1, 0, 1023, 3071]], dtype=np.int16)
     cv2.imwrite(str(tmp_path / "a.tif"), values)
-    levels = Levels(-1024, 3071)
+    levels = GreyLevels(-1024, 3071)
     assert read_image(tmp_path / "a.tif", levels=levels)[0, :, 0].tolist() == [0, 63, 64, 127, 255]
 
 
@@ -199,13 +199,13 @@ def test_values_of_a_tiff_may_be_negative(tmp_path):
     ],
 )
 def test_values_close_together_are_said_with_the_likely_levels(least, greatest, likely):
-    assert likely in depth.low_contrast(least, greatest, Levels())
+    assert likely in depth.low_contrast(least, greatest, GreyLevels())
     assert f"values from {least} to {greatest} alone" in depth.low_contrast(
-        least, greatest, Levels()
+        least, greatest, GreyLevels()
     )
 
 
-@pytest.mark.parametrize("levels", [Levels(), Levels(1000, 40000), Levels(0, 4095)])
+@pytest.mark.parametrize("levels", [GreyLevels(), GreyLevels(1000, 40000), GreyLevels(0, 4095)])
 def test_a_quarter_of_what_is_shown_is_enough(levels):
     middle = (levels.black + levels.white) // 2
     quarter = (levels.white - levels.black) // 4 + 1
@@ -218,4 +218,4 @@ def test_a_quarter_of_what_is_shown_is_enough(levels):
 
 def test_black_is_below_white():
     with pytest.raises(UserError, match=r"Black is 9 and white is 9.*INPUT\.BLACK.*--black"):
-        Levels.checked(9, 9)
+        GreyLevels.checked(9, 9)

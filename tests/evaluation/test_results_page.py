@@ -7,7 +7,7 @@ import pytest
 from panoptic_maps import random_pair, write_files
 from PIL import Image
 
-from detr_d2.data.depth import Levels
+from detr_d2.data.depth import GreyLevels
 from detr_d2.errors import UserError
 from detr_d2.evaluation.results_page import write_results_page
 
@@ -54,7 +54,7 @@ def test_photographs_of_twelve_bits_are_as_bright_as_white_says(
     for file in folder.glob("*[0-9].*g"):
         Image.fromarray(np.full((40, 60), 4000, np.uint16)).save(file, format="PNG")
     paths = (folder, folder / "truth", folder / "truth.json", folder, folder / "out")
-    assert write_results_page(*map(str, paths), limit=5, levels=Levels(white=white)) == 2
+    assert write_results_page(*map(str, paths), limit=5, levels=GreyLevels(white=white)) == 2
     with Image.open(folder / "out/images/00000-photograph.jpg") as picture:
         assert abs(np.asarray(picture).mean() - brightness) < 2
 

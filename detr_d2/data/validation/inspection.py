@@ -12,7 +12,7 @@ import numpy as np
 
 from ...errors import UserError
 from ..checks import check_listed_size
-from ..depth import ALL_LEVELS, Levels
+from ..depth import ALL_GREY_LEVELS, GreyLevels
 from ..files import join_inside
 from ..id_maps import meant_form, read_listed
 from ..images import check_same_size, read_image, read_image_and_range
@@ -52,7 +52,11 @@ class Inspection:
 
 
 def inspect_images(
-    content: dict, image_root: str, panoptic_root: str, workers: int, levels: Levels = ALL_LEVELS
+    content: dict,
+    image_root: str,
+    panoptic_root: str,
+    workers: int,
+    levels: GreyLevels = ALL_GREY_LEVELS,
 ) -> list[Inspection]:
     """Read all images and PNGs of a panoptic JSON, in the order of its complete annotations.
 
@@ -79,7 +83,7 @@ def inspect_images(
 
 
 def digest_images(
-    content: dict, image_root: str, workers: int, levels: Levels = ALL_LEVELS
+    content: dict, image_root: str, workers: int, levels: GreyLevels = ALL_GREY_LEVELS
 ) -> dict[str, str | None]:
     """The digest of each image of a JSON by file name; None where it cannot be read."""
     names = [image["file_name"] for image in content["images"]]
@@ -115,7 +119,7 @@ def _inspect(
     image_root: str,
     panoptic_root: str,
     stuff: frozenset[int],
-    levels: Levels,
+    levels: GreyLevels,
 ) -> Inspection:
     image, annotation = pair
     where = f"(image {image['id']})"
@@ -194,7 +198,7 @@ def _try_to_read(read, root: str, name: str, where: str, problems: list) -> Any:
         return None
 
 
-def _digest_file(name: str, *, image_root: str, levels: Levels) -> str | None:
+def _digest_file(name: str, *, image_root: str, levels: GreyLevels) -> str | None:
     pixels = _try_to_read(partial(read_image, levels=levels), image_root, name, "", [])
     return None if pixels is None else _digest(pixels)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...errors import UserError
 from ..coco_json import read_coco
-from ..depth import ALL_LEVELS, Levels, low_contrast
+from ..depth import ALL_GREY_LEVELS, GreyLevels, low_contrast
 from ..doubts import doubts
 from ..files import write_json
 from ..problems import (
@@ -49,7 +49,7 @@ class Report:
     content: dict
     problems: list[Problem]
     inspections: list[Inspection]
-    levels: Levels = ALL_LEVELS
+    levels: GreyLevels = ALL_GREY_LEVELS
 
     @property
     def is_wrong(self) -> bool:
@@ -70,7 +70,10 @@ class Report:
 
 
 def validate(
-    dataset: Dataset, against: tuple[str, str] | None, workers: int, levels: Levels = ALL_LEVELS
+    dataset: Dataset,
+    against: tuple[str, str] | None,
+    workers: int,
+    levels: GreyLevels = ALL_GREY_LEVELS,
 ) -> Report:
     """Read everything once.
 
@@ -103,7 +106,7 @@ def validate(
     return Report(dataset, named, problems, inspections, levels)
 
 
-def _low_contrast(inspections: list[Inspection], levels: Levels) -> list[str]:
+def _low_contrast(inspections: list[Inspection], levels: GreyLevels) -> list[str]:
     values = [i.values for i in inspections if i.values is not None]
     if not values:
         return []

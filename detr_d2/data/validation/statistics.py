@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from ..depth import ALL_LEVELS, Levels
+from ..depth import ALL_GREY_LEVELS, GreyLevels
 from .inspection import Inspection
 
 _OFFICIAL_QUERIES = 100
@@ -65,7 +65,7 @@ def config_lines(
     inspections: list[Inspection],
     categories: list[dict],
     paths: tuple[str, str, str],
-    levels: Levels = ALL_LEVELS,
+    levels: GreyLevels = ALL_GREY_LEVELS,
 ) -> str:
     """The lines of a YAML that use the dataset, and the same for the command line.
 

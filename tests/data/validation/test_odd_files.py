@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from detr_d2.data.depth import Levels
+from detr_d2.data.depth import GreyLevels
 from detr_d2.data.validation import fix, validate
 
 
@@ -67,7 +67,7 @@ def test_dark_images_of_sixteen_bits_are_doubted(dataset):
     assert (kind, wrong) == ("Doubtful", False)
     assert "1 images have 16 bits a channel and values from 0 to 4000 alone" in sentence
     assert "INPUT.WHITE, to 4095" in sentence
-    report = validate(changed, None, 1, Levels(white=4095))
+    report = validate(changed, None, 1, GreyLevels(white=4095))
     assert report.problems == []
     assert "INPUT:\n  WHITE: 4095\n" in report.text(5) and "\nINPUT.WHITE 4095 " in report.text(5)
 
@@ -81,7 +81,7 @@ def test_images_of_sixteen_bits_that_are_nearly_of_one_grey_are_doubted(dataset)
     (problem,) = validate(changed, None, 1).problems
     assert "values from 32768 to 36000 alone" in problem.sentence
     assert "set INPUT.BLACK and INPUT.WHITE, to 32768 and 36000 perhaps" in problem.sentence
-    report = validate(changed, None, 1, Levels(32768, 36000))
+    report = validate(changed, None, 1, GreyLevels(32768, 36000))
     assert report.problems == []
     assert "INPUT:\n  BLACK: 32768\n  WHITE: 36000\n" in report.text(5)
     assert "\nINPUT.BLACK 32768 INPUT.WHITE 36000 " in report.text(5)
@@ -93,7 +93,7 @@ def test_overlap_is_found_whatever_is_black_and_white(dataset):
     values = np.arange(24, dtype=np.uint16).reshape(4, 6) * 100
     Image.fromarray(values).save(folder / "images/a.png")
     against = (str(folder / "images"), changed.panoptic_json)
-    kinds = {p.kind for p in validate(changed, against, 1, Levels(white=4095)).problems}
+    kinds = {p.kind for p in validate(changed, against, 1, GreyLevels(white=4095)).problems}
     assert kinds == {"Overlap"}
 
 
