@@ -38,7 +38,8 @@ def test_what_is_imported_is_declared_or_asked_for():
     """In pyproject.toml, or in one sentence where it is missing."""
     package = Path(detr_d2.__file__).parent
     imported = set()
-    for file in package.rglob("*.py"):
+    of_benchmarks = (package.parent / "benchmarks").rglob("*.py")
+    for file in (*package.rglob("*.py"), *of_benchmarks):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Import):
                 imported.update(alias.name.split(".")[0] for alias in node.names)
@@ -48,7 +49,8 @@ def test_what_is_imported_is_declared_or_asked_for():
     dependencies = project.split("dependencies = [")[1].split("\n]")[0]
     declared = set(re.findall(r"^ +\"([a-z0-9]+)", dependencies, re.M))
     names = {"PIL": "pillow", "yaml": "pyyaml"}
-    needed = {names.get(name, name) for name in imported - sys.stdlib_module_names}
+    imported -= {"detr_d2", *sys.stdlib_module_names}
+    needed = {names.get(name, name) for name in imported}
     assert needed - declared == set(requirements.HOW_TO_GET)
     assert declared <= needed
 

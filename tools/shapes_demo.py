@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from detr_d2.data.files import read_json
 from detr_d2.engine import setup_cfg
+from detr_d2.engine.metrics_file import Curves, read_curves
 from detr_d2.engine.tools import add_overrides, run_tool, save_figure
-from detr_d2.engine.training_curves import Curves, read_curves
 from detr_d2.evaluation.build import results_folder
 from detr_d2.learning import draw_learning, evaluations, follow
 

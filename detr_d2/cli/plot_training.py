@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
+from ..engine.metrics_file import read_curves
 from ..engine.tools import save_figure
-from ..engine.training_curves import draw_curves, name_runs, read_curves
+from ..engine.training_curves import draw_curves, name_runs
 
 
 def main() -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..engine.training_curves import read_curves, seconds_spent, smoothed
+from ..engine.metrics_file import read_curves, seconds_spent
+from ..engine.training_curves import smoothed
 from .candidates import Candidate
 
 

@@ -8,8 +8,8 @@ from detectron2.engine.hooks import EvalHook
 from detectron2.utils import comm
 
 from ..errors import UserError
+from .metrics_file import read_curves
 from .preemption import EndWhenAsked
-from .training_curves import read_curves
 
 logger = logging.getLogger(__name__)
 

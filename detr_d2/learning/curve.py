@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..engine.training_curves import Curves, seconds_spent, set_logarithmic, smoothed
+from ..engine.metrics_file import Curves, seconds_spent
+from ..engine.training_curves import set_logarithmic, smoothed
 
 _LINES = {  # what is drawn of an evaluation: its name, colour and width
     "things": ("things", "C3", 1.5),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..engine.training_curves import Curves, read_curves
+from ..engine.metrics_file import Curves, read_curves
 
 _PAUSE = 1.0  # seconds between two looks at what the training has written
 

@@ -13,8 +13,8 @@ from PIL import Image
 from ..data.panoptic_map import read_segment_map
 from ..drawing import draw_segments
 from ..engine import Predictor
+from ..engine.metrics_file import read_curves
 from ..engine.sources import ImageSource, evenly
-from ..engine.training_curves import read_curves
 from ..errors import UserError
 from .curve import Evaluation, evaluations
 from .table import CELL, Column, draw_table

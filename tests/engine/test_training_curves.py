@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from detr_d2.engine.metrics_file import read_curves
 from detr_d2.engine.tools import save_figure
-from detr_d2.engine.training_curves import draw_curves, name_runs, read_curves
+from detr_d2.engine.training_curves import draw_curves, name_runs
 from detr_d2.errors import UserError
 
 
