@@ -56,7 +56,7 @@ class PanopticInference(Work):
             model = build_detr(variant, cfg)
             verdicts = decide_classes(model, cfg, settings.kept)
             model.class_embed = DecidedClasses(model.class_embed, verdicts)
-        model.eval()
+        model.eval().requires_grad_(False)  # what could be trained, the counter follows
         small = [{**inputs[0], "image": inputs[0]["image"][:, :64, :64]}]
 
         @torch.no_grad()
