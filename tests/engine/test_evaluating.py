@@ -77,10 +77,10 @@ def test_one_that_was_interrupted_is_done_when_the_training_resumes(
 def test_what_was_evaluated_is_not_evaluated_again(shapes, tmp_path, evaluate):
     done = evaluate()
     with pytest.raises(Killed):
-        train(tmp_path, *OVERRIDES, "TEST.EVAL_PERIOD", "20", "SOLVER.MAX_ITER", "21", killed_at=20)
+        train(tmp_path, *OVERRIDES, "TEST.EVAL_PERIOD", "20", "SOLVER.MAX_ITER", "22", killed_at=20)
     assert [i for i, *_ in done] == [19]
-    train(tmp_path, *OVERRIDES, "TEST.EVAL_PERIOD", "20", "SOLVER.MAX_ITER", "21", resume=True)
-    assert [i for i, *_ in done] == [19, 21]
+    train(tmp_path, *OVERRIDES, "TEST.EVAL_PERIOD", "20", "SOLVER.MAX_ITER", "22", resume=True)
+    assert [i for i, *_ in done] == [19, 22]
 
 
 def test_the_last_one_that_is_ended_is_done_again(shapes, tmp_path, evaluate):

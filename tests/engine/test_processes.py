@@ -116,12 +116,12 @@ def wait_for_the_others(args):
     torch.distributed.all_reduce(torch.zeros(1))
 
 
-def test_a_full_disk_is_a_sentence_and_so_are_those_who_wait(capfd):
+def test_a_full_disk_is_a_sentence_also_where_others_wait(capfd):
     args = Namespace(num_machines=1, machine_rank=0, dist_url="auto", failing=(1,))
     with pytest.raises(SystemExit):
         run_on_processes(wait_for_the_others, args, 2)
     said = capfd.readouterr().err
-    assert "error: The disk is full" in said and "Another process has ended" in said
+    assert said.count("error: The disk is full") == 1
     assert "Traceback" not in said
 
 
