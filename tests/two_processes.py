@@ -13,8 +13,15 @@ def on_two_processes(work, *arguments) -> list:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     queue = mp.get_context("spawn").SimpleQueue()
-    mp.spawn(_run, (port, queue, work, arguments), nprocs=2)
-    return [value for _, value in sorted((queue.get() for _ in range(2)), key=lambda x: x[0])]
+    processes = mp.spawn(_run, (port, queue, work, arguments), nprocs=2, join=False)
+    found = {}
+    ended = False
+    while not ended:
+        ended = processes.join(timeout=0.1)
+        while not queue.empty():  # what is too long for a pipe is waited for
+            rank, value = queue.get()
+            found[rank] = value
+    return [found[rank] for rank in range(2)]
 
 
 def _run(rank: int, port: int, queue, work, arguments) -> None:
