@@ -2,7 +2,7 @@
 
 import logging
 import weakref
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import torch
@@ -272,7 +272,8 @@ class Trainer(DefaultTrainer):
     def load_state_dict(self, state_dict):
         """
         Raises:
-            UserError: where another optimiser, or other parameters, were trained.
+            UserError: where another optimiser, or other parameters, were trained, or by an earlier
+                version.
         """
         theirs = state_dict["_trainer"]["optimizer"]["param_groups"]
         if _kinds(theirs) != _kinds(self._trainer.optimizer.param_groups):
@@ -283,6 +284,12 @@ class Trainer(DefaultTrainer):
             )
         super().load_state_dict(state_dict)
         order = state_dict.get("order")
+        if order and order.keys() != {field.name for field in fields(Order)}:
+            raise UserError(
+                f"The training in {self.cfg.OUTPUT_DIR} is of an earlier version, which tells the "
+                "order of the images in another way: end it with that version, or start another "
+                "one from its weights, with a new OUTPUT_DIR."
+            )
         self._loaded_order = Order(**order) if order else None
 
 

@@ -86,3 +86,13 @@ def test_an_output_that_is_no_folder_is_refused():
     file = CONFIGS / "Shapes-PanopticSegmentation/panoptic_detr_R_18_narrow_dc5.yaml"
     with pytest.raises(UserError, match="OUTPUT_DIR is s3://mine/1, but only folders"):
         setup_cfg(str(file), ["OUTPUT_DIR", "s3://mine/1"])
+
+
+def test_a_training_of_an_earlier_version_is_not_resumed(shapes, tmp_path):
+    file = CONFIGS / "Shapes-PanopticSegmentation/panoptic_detr_R_18_narrow_dc5.yaml"
+    small = Trainer(
+        setup_cfg(str(file), ["OUTPUT_DIR", str(tmp_path), "DATALOADER.NUM_WORKERS", "0"])
+    )
+    earlier = {**small.state_dict(), "order": {"seed": 1, "processes": 1, "start": 0}}
+    with pytest.raises(UserError, match="is of an earlier version"):
+        small.load_state_dict(earlier)
