@@ -1,7 +1,10 @@
 """Whose checkpoint it is, told by its content, and what it says in this project's terms."""
 
+import copy
+import os
 from argparse import Namespace
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -178,11 +181,22 @@ def _lists(values: Any, of: type) -> bool:
 
 
 def recorded_categories(path: str) -> list[dict] | None:
-    """See `About.categories`; None where the file does not say it, or is none."""
+    """See `About.categories`; None where the file does not say it, or is none.
+
+    A file that stays as it is is read once, however often it is asked.
+    """
     try:
-        return read_checkpoint(path).about.categories
+        file = files.weights_file(path)
+        written = os.stat(file)
+        categories = _categories_of(file, written.st_mtime_ns, written.st_size)
     except UserError:
         return None
+    return copy.deepcopy(categories)
+
+
+@cache
+def _categories_of(file: str, *written: int) -> list[dict] | None:
+    return read_checkpoint(file).about.categories
 
 
 def record(classes: Classes | None, about: About) -> dict[str, Any]:

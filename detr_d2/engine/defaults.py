@@ -1,7 +1,6 @@
 """From files and overrides to a configuration that fits its datasets."""
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from typing import Any
 
 import torch
@@ -47,7 +46,7 @@ def setup_cfg(
     cfg = get_cfg()
     add_detr_config(cfg)
     _merge(cfg, found_config_file(config_file), list(overrides), add_config)
-    register_from_config(cfg, cache(recorded_categories))
+    register_from_config(cfg, recorded_categories)
     datasets = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
     for name in datasets:
         check_dataset_classes(cfg, name)

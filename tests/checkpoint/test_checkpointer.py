@@ -10,7 +10,7 @@ import torchvision
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from small_models import BOXES, PANOPTIC, STANDARD_WIDTHS, of_dataset, same_weights, small_model
 
-from detr_d2.checkpoint import Checkpointer, names
+from detr_d2.checkpoint import Checkpointer, formats, names
 from detr_d2.checkpoint.classes import COCO_PANOPTIC, COCO_PANOPTIC_RAW, COCO_THINGS_RAW, HEAD
 from detr_d2.errors import UserError
 
@@ -302,3 +302,20 @@ def test_nothing_fits(tmp_path):
 def test_no_weights_named():
     model, cfg = small_model()
     assert Checkpointer.from_config(cfg, model).load("") == {}
+
+
+def test_what_is_recorded_is_read_again_only_where_the_file_is_another(
+    dataset, tmp_path, monkeypatch
+):
+    read = []
+    of_file = formats.read_checkpoint
+    monkeypatch.setattr(formats, "read_checkpoint", lambda f: read.append(f) or of_file(f))
+    for times, classes in ((1, "ab"), (2, "abc")):
+        name = dataset([(c, n, True) for n, c in enumerate(classes)])
+        saved(tmp_path, changes=of_dataset(name, len(classes)))
+        for _ in range(2):
+            categories = formats.recorded_categories(str(tmp_path / "model.pth"))
+            assert [c["name"] for c in categories] == list(classes)
+            categories.clear()  # which is the asker's own
+        assert len(read) == times
+    assert formats.recorded_categories(str(tmp_path / "none.pth")) is None
