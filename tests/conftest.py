@@ -3,7 +3,9 @@
 import json
 import logging
 import os
+import runpy
 import shutil
+import sys
 import tempfile
 from itertools import pairwise
 from pathlib import Path
@@ -144,6 +146,20 @@ def draw_input():
 
 
 @pytest.fixture
+def run_tool(monkeypatch, capsys):
+    """A function that runs a tool; gives its exit code or last sentence, and what it printed."""
+
+    def run_tool(tool, *arguments):
+        path = str(REPOSITORY / "tools" / f"{tool}.py")
+        monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(path, run_name="__main__")
+        return end.value.code, capsys.readouterr().out
+
+    return run_tool
+
+
+@pytest.fixture
 def tiny_dataset(tmp_path):
     """One 4x6 image with a thing (id 7, category 3), a stuff (id 300, category 9) and VOID.
 
@@ -180,6 +196,18 @@ def tiny_dataset(tmp_path):
 
     write()
     return tmp_path, write
+
+
+@pytest.fixture
+def half_seen(tiny_dataset):
+    """The folder of it, whose thing is a model's, and whose stuff is a person's."""
+    folder, write = tiny_dataset
+    content = write()
+    thing, stuff = content["annotations"][0]["segments_info"]
+    thing.update(source="model", score=0.9)
+    stuff.update(source="human")
+    write(annotations=content["annotations"])
+    return folder
 
 
 TINY_IDS = np.array(

@@ -12,6 +12,18 @@ PARTS = {
     ),
 }
 
+# Of `SetCriterion`; all different, so that none stands for another.
+LOSS_WEIGHTS = {
+    "no_object_weight": 0.125,  # exact in float32
+    "class_weight": 1.5,
+    "l1_weight": 5.0,
+    "giou_weight": 2.0,
+    "mask_weight": 0.7,
+    "dice_weight": 0.3,
+    "focal_alpha": 0.25,
+    "focal_gamma": 2.0,
+}
+
 # A small Panoptic FPN of the shapes' classes.
 PANOPTIC_FPN = (
     *("MODEL.BACKBONE.NAME", "build_detr_resnet_fpn_backbone"),

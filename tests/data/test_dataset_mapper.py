@@ -78,18 +78,6 @@ def test_an_image_without_segments_can_be_trained_on(tiny_dataset):
     assert not mapped["segment_map"].any()
 
 
-@pytest.fixture
-def half_seen(tiny_dataset):
-    """Its thing is a model's, its stuff a person's."""
-    folder, write = tiny_dataset
-    content = write()
-    thing, stuff = content["annotations"][0]["segments_info"]
-    thing.update(source="model", score=0.9)
-    stuff.update(source="human")
-    write(annotations=content["annotations"])
-    return folder
-
-
 def test_a_models_segments_have_their_weight(half_seen):
     assert not map_tiny(half_seen)["instances"].has("gt_weights")
     for augmentations, weights in (([], [0.25, 1.0]), ([CropTop()], [1.0])):

@@ -1,8 +1,6 @@
 """The command lines that bring a dataset: prepare it, validate it."""
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +10,6 @@ from PIL import Image
 from detr_d2.engine import setup_cfg
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """A function that runs a tool; gives its exit code or last sentence, and what it printed."""
-
-    def run(tool, *arguments):
-        path = str(REPOSITORY / "tools" / f"{tool}.py")
-        monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(path, run_name="__main__")
-        return end.value.code, capsys.readouterr().out
-
-    return run
 
 
 @pytest.fixture
@@ -44,8 +28,8 @@ def labelled(tmp_path) -> Path:
     return tmp_path
 
 
-def prepare(run, folder, *arguments):
-    return run(
+def prepare(run_tool, folder, *arguments):
+    return run_tool(
         *("prepare_dataset", "labels", "--image-root", folder / "images"),
         *("--label-root", folder / "labels", "--categories", folder / "categories.json"),
         *("--connected-things", 1, "--output", folder / "out", "--workers", 1, *arguments),
@@ -60,14 +44,14 @@ def paths_of(folder, split):
     )
 
 
-def test_from_label_maps_to_a_configuration(run, labelled):
-    code, text = prepare(run, labelled, "--val-share", 0.3)
+def test_from_label_maps_to_a_configuration(run_tool, labelled):
+    code, text = prepare(run_tool, labelled, "--val-share", 0.3)
     assert code is None
     assert "7 images have the label 0, of no category: VOID." in text
     assert "Wrote 3 images, 2 classes" in text
 
     against = ("--against", labelled / "images", labelled / "out/panoptic_train.json")
-    code, text = run("validate_dataset", *paths_of(labelled, "val"), *against)
+    code, text = run_tool("validate_dataset", *paths_of(labelled, "val"), *against)
     assert code == 0 and "Nothing is wrong." in text
 
     # The printed lines are a configuration.
@@ -78,24 +62,24 @@ def test_from_label_maps_to_a_configuration(run, labelled):
     assert (cfg.MODEL.DETR.NUM_CLASSES, cfg.DATASETS.TRAIN) == (2, ("out_val",))
 
 
-def test_wrong_data_exits_with_1_until_it_is_fixed(run, labelled):
-    prepare(run, labelled)
+def test_wrong_data_exits_with_1_until_it_is_fixed(run_tool, labelled):
+    prepare(run_tool, labelled)
     json_file = labelled / "out/panoptic_train.json"
     content = json.loads(json_file.read_text())
     content["annotations"][0]["segments_info"][0]["area"] += 1
     json_file.write_text(json.dumps(content))
-    code, text = run("validate_dataset", *paths_of(labelled, "train"))
+    code, text = run_tool("validate_dataset", *paths_of(labelled, "train"))
     assert code == 1 and "Areas and boxes: 1; --fix puts 1 right" in text
-    code, text = run("validate_dataset", *paths_of(labelled, "train"), "--fix")
+    code, text = run_tool("validate_dataset", *paths_of(labelled, "train"), "--fix")
     assert code == 0 and "Fixed 1 problems" in text
-    code, text = run("validate_dataset", *paths_of(labelled, "train"))
+    code, text = run_tool("validate_dataset", *paths_of(labelled, "train"))
     assert code == 0 and "Nothing is wrong." in text
 
 
-def test_other_classes_from_the_command_line(run, labelled):
-    prepare(run, labelled)
+def test_other_classes_from_the_command_line(run_tool, labelled):
+    prepare(run_tool, labelled)
     (labelled / "list.txt").write_text("3.bmp\n\n8.bmp\n")
-    code, text = run(
+    code, text = run_tool(
         *("prepare_dataset", "panoptic", *paths_of(labelled, "train"), "--name", "some"),
         *("--drop", "car", "--rename", "road=street", "--output", labelled / "out"),
         *("--list", labelled / "list.txt"),
@@ -106,8 +90,8 @@ def test_other_classes_from_the_command_line(run, labelled):
     assert content["categories"] == [{"id": 1, "name": "street", "isthing": 0}]
 
 
-def test_what_was_read_is_counted_and_drawn(run, labelled):
-    _, text = prepare(run, labelled)
+def test_what_was_read_is_counted_and_drawn(run_tool, labelled):
+    _, text = prepare(run_tool, labelled)
     content = json.loads((labelled / "out/panoptic_train.json").read_text())
     for category in content["categories"]:
         segments = [
@@ -124,13 +108,13 @@ def test_what_was_read_is_counted_and_drawn(run, labelled):
     assert sheet.size[0] == 2 * 2 * 480 and len(sheet.getcolors(2**24)) > 100
 
 
-def test_the_picture_of_twelve_bits_is_as_bright_as_white_says(run, labelled):
+def test_the_picture_of_twelve_bits_is_as_bright_as_white_says(run_tool, labelled):
     for file in [*(labelled / "images").iterdir()]:
         Image.fromarray(np.full((6, 9), 4000, np.uint16)).save(file.with_suffix(".png"))
         file.unlink()
-    _, text = prepare(run, labelled, "--name", "dark", "--limit", 2)
+    _, text = prepare(run_tool, labelled, "--name", "dark", "--limit", 2)
     assert "--white" not in text
-    _, text = prepare(run, labelled, "--name", "bright", "--limit", 2, "--white", 4095)
+    _, text = prepare(run_tool, labelled, "--name", "bright", "--limit", 2, "--white", 4095)
     assert text.splitlines()[-1].endswith("--white 4095")
     dark, bright = (
         np.asarray(Image.open(labelled / f"out/panoptic_{name}.jpg").convert("L"))
@@ -140,11 +124,11 @@ def test_the_picture_of_twelve_bits_is_as_bright_as_white_says(run, labelled):
     assert dark[middle] < 30 and bright[middle] > 230
 
 
-def test_images_that_cannot_be_read_are_not_drawn(run, labelled):
+def test_images_that_cannot_be_read_are_not_drawn(run_tool, labelled):
     (labelled / "images/0.bmp").unlink()
     Image.fromarray(np.zeros((6, 9), np.float32)).save(labelled / "images/0.tif")
     (labelled / "labels/4.png").unlink()
-    code, text = prepare(run, labelled, "--skip-bad")
+    code, text = prepare(run_tool, labelled, "--skip-bad")
     assert code is None and "Wrote 9 images" in text
     (left_out,) = (line for line in text.splitlines() if line.startswith("left out: "))
     assert "labels/4.png (image 5, 4.bmp) does not exist" in left_out
@@ -154,17 +138,17 @@ def test_images_that_cannot_be_read_are_not_drawn(run, labelled):
     assert "Now check it:" in text
 
 
-def test_a_name_that_is_given_twice_is_refused(run, labelled):
-    prepare(run, labelled)
-    code, _ = run(
+def test_a_name_that_is_given_twice_is_refused(run_tool, labelled):
+    prepare(run_tool, labelled)
+    code, _ = run_tool(
         *("prepare_dataset", "panoptic", *paths_of(labelled, "train"), "--name", "some"),
         *("--merge", "x=car", "x=road", "--output", labelled / "out"),
     )
     assert code == "error: x= is given twice: write it once, as in NEW=A,B."
 
 
-def test_bad_input_is_one_sentence(run, labelled):
+def test_bad_input_is_one_sentence(run_tool, labelled):
     (labelled / "labels/4.png").unlink()
-    code, _ = prepare(run, labelled)
+    code, _ = prepare(run_tool, labelled)
     assert code.startswith("error: ") and "labels/4.png (image 5, 4.bmp) does not exist" in code
     assert not list((labelled / "out").iterdir())

@@ -17,27 +17,15 @@ CAR = {"id": 1, "category_id": 3}
 ROAD = {"id": 2, "category_id": 9}
 
 
-@pytest.fixture
-def dataset(tiny_dataset):
-    """Of one image, whose car (4 pixels) is a model's, and whose road is a person's."""
-    folder, write = tiny_dataset
-    content = write()
-    car, road = content["annotations"][0]["segments_info"]
-    car.update(source="model", score=0.9)
-    road.update(source="human")
-    (folder / "panoptic.json").write_text(json.dumps(content))
-    return folder
-
-
 @pytest.mark.parametrize("found", [3, 1])  # pixels of the model's car that the prediction finds
-def test_a_models_segment_is_neither_missed_nor_found_nor_wrong(dataset, found):
+def test_a_models_segment_is_neither_missed_nor_found_nor_wrong(half_seen, found):
     found_map = np.zeros((4, 6), dtype=np.int32)
     found_map[2:] = 2
     found_map[2, 1:3] = 0
     found_map[[1, 1, 2], [1, 2, 1]] = 1
     if found == 1:
         found_map[1, 1:3] = 0
-    paths = str(dataset / "panoptic.json"), str(dataset / "panoptic")
+    paths = str(half_seen / "panoptic.json"), str(half_seen / "panoptic")
     counts = {}
     for ignore in (False, True):
         truth = PanopticGroundTruth(*paths, ignore_model_labels=ignore)
@@ -49,8 +37,8 @@ def test_a_models_segment_is_neither_missed_nor_found_nor_wrong(dataset, found):
     assert counts[True] == (1, 0, 0)
 
 
-def test_the_key_reaches_both_evaluators(dataset, tmp_path):
-    paths = (dataset / "images", dataset / "panoptic", dataset / "panoptic.json")
+def test_the_key_reaches_both_evaluators(half_seen, tmp_path):
+    paths = (half_seen / "images", half_seen / "panoptic", half_seen / "panoptic.json")
     register_panoptic_dataset("half_seen", *map(str, paths))
     try:
         (thing,) = things_ground_truth("half_seen")["annotations"]

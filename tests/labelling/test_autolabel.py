@@ -1,8 +1,6 @@
 """`prepare_dataset.py autolabel`, from a person's things to a panoptic dataset."""
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -50,22 +48,17 @@ def stripes(monkeypatch):
 
 
 @pytest.fixture
-def autolabel(monkeypatch, capsys, shapes, tmp_path):
+def autolabel(run_tool, shapes, tmp_path):
     """A function that runs the tool on shapes whose stuff is withheld."""
     write_things(shapes, tmp_path / "things.json")
 
     def autolabel(*options, weights=WEIGHTS, annotated=None, config=CONFIG):
-        path = str(REPOSITORY / "tools/prepare_dataset.py")
         annotated = annotated or ("--instances-json", tmp_path / "things.json")
-        command = (
-            *(path, "autolabel", "--image-root", shapes / "val", *annotated),
+        return run_tool(
+            *("prepare_dataset", "autolabel", "--image-root", shapes / "val", *annotated),
             *("--config-file", config, "--output", tmp_path / "out", "--workers", 1),
             *(*options, "MODEL.WEIGHTS", weights),
         )
-        monkeypatch.setattr(sys, "argv", [*map(str, command)])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(path, run_name="__main__")
-        return end.value.code, capsys.readouterr().out
 
     return autolabel
 

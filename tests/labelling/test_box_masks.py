@@ -1,8 +1,6 @@
 """`prepare_dataset.py boxes`, from a person's boxes to masks."""
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -43,21 +41,16 @@ def instances(shapes) -> dict:
 
 
 @pytest.fixture
-def boxes(monkeypatch, capsys, shapes, tmp_path):
+def boxes(run_tool, shapes, tmp_path):
     """A function that runs the tool on a JSON."""
 
     def run(content, *options, weights=WEIGHTS, config=CONFIG):
         (tmp_path / "boxes.json").write_text(json.dumps(content))
-        path = str(REPOSITORY / "tools/prepare_dataset.py")
-        command = (
-            *(path, "boxes", "--image-root", shapes / "val"),
+        return run_tool(
+            *("prepare_dataset", "boxes", "--image-root", shapes / "val"),
             *("--instances-json", tmp_path / "boxes.json", "--config-file", config),
             *(*(options or ("--output", tmp_path / "out")), "MODEL.WEIGHTS", weights),
         )
-        monkeypatch.setattr(sys, "argv", [*map(str, command)])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(path, run_name="__main__")
-        return end.value.code, capsys.readouterr().out
 
     return run
 

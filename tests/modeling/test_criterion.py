@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from parts import LOSS_WEIGHTS
 
 from detr_d2.errors import UserError
 from detr_d2.modeling.criterion import SetCriterion, target_masks
@@ -13,23 +14,12 @@ from detr_d2.modeling.matcher import HungarianMatcher, Matches, Targets
 
 CLASSES = 3
 NAMES = ("loss_ce", "loss_bbox", "loss_giou")
-# All different, so that none stands for another.
-WEIGHTS = {
-    "no_object_weight": 0.125,  # exact in float32
-    "class_weight": 1.5,
-    "l1_weight": 5.0,
-    "giou_weight": 2.0,
-    "mask_weight": 0.7,
-    "dice_weight": 0.3,
-    "focal_alpha": 0.25,
-    "focal_gamma": 2.0,
-}
 
 
 @pytest.fixture
 def criterion():
     matcher = HungarianMatcher(cost_class=1.0, cost_l1=5.0, cost_giou=2.0)
-    return SetCriterion(matcher=matcher, num_classes=CLASSES, **WEIGHTS).double()
+    return SetCriterion(matcher=matcher, num_classes=CLASSES, **LOSS_WEIGHTS).double()
 
 
 def draw_boxes(*shape):
@@ -284,4 +274,4 @@ def test_masks_are_kept_small_for_the_backward_pass(criterion):
 
 def test_no_mask_at_a_time_is_refused():
     with pytest.raises(UserError, match="LOSS_MASKS_PER_CHUNK is 0"):
-        SetCriterion(matcher=None, num_classes=CLASSES, masks_per_chunk=0, **WEIGHTS)
+        SetCriterion(matcher=None, num_classes=CLASSES, masks_per_chunk=0, **LOSS_WEIGHTS)

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from detectron2.utils import comm
+from parts import LOSS_WEIGHTS
 
 from detr_d2.modeling.criterion import SetCriterion, number_of_targets
 from detr_d2.modeling.losses import box_giou_loss, box_l1_loss, dice_loss, focal_loss
@@ -15,17 +16,6 @@ COSTS = {"cost_class": 1.0, "cost_l1": 5.0, "cost_giou": 2.0}
 CLASSES = 5
 FIXED = (3, 1, 4)  # of queries 0, 1, 2; the others find the things 0 and 2
 THINGS = (0, 2)
-# All different, so that none stands for another.
-WEIGHTS = {
-    "no_object_weight": 0.125,  # exact in float32
-    "class_weight": 1.5,
-    "l1_weight": 5.0,
-    "giou_weight": 2.0,
-    "mask_weight": 0.7,
-    "dice_weight": 0.3,
-    "focal_alpha": 0.25,
-    "focal_gamma": 2.0,
-}
 CROSS_ENTROPY_IN_A_WINDOW = 0.1  # what it weighs, beside `mask_weight`
 
 
@@ -36,7 +26,7 @@ def matcher():
 
 @pytest.fixture
 def criterion(matcher):
-    return SetCriterion(matcher=matcher, num_classes=CLASSES, **WEIGHTS).double()
+    return SetCriterion(matcher=matcher, num_classes=CLASSES, **LOSS_WEIGHTS).double()
 
 
 def draw_boxes(*shape):
@@ -273,7 +263,7 @@ def test_losses_and_gradients_are_finite(criterion, labels):
 
 def test_without_fixed_classes_there_is_no_loss_of_theirs(criterion):
     matcher = HungarianMatcher(**COSTS)
-    plain = SetCriterion(matcher=matcher, num_classes=CLASSES, **WEIGHTS).double()
+    plain = SetCriterion(matcher=matcher, num_classes=CLASSES, **LOSS_WEIGHTS).double()
     names = set(losses_of(plain, LABELS["both"], layers=1)[-1])
     assert names == {"loss_ce", "loss_bbox", "loss_giou"}
     names = set(losses_of(criterion, LABELS["both"], layers=1)[-1])

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from detectron2.utils.events import EventStorage
-from parts import PARTS
+from parts import LOSS_WEIGHTS, PARTS
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from detr_d2.modeling.criterion import SetCriterion, number_of_targets, target_masks
@@ -31,16 +31,6 @@ LABELS = {
     "more than queries": [[0, 2, 2, 0, 2, 0, 0], [3, 1, 4]],
     "an image without": [[1, 2], []],
     "none": [[], []],
-}
-PLAIN = {
-    "no_object_weight": 0.125,  # exact in float32
-    "class_weight": 1.5,
-    "l1_weight": 5.0,
-    "giou_weight": 2.0,
-    "mask_weight": 0.7,
-    "dice_weight": 0.3,
-    "focal_alpha": 0.25,
-    "focal_gamma": 2.0,
 }
 
 
@@ -70,7 +60,7 @@ def without(targets):
 
 def build_criterion(fixed=()):
     matcher = HungarianMatcher(cost_class=1.0, cost_l1=5.0, cost_giou=2.0, fixed_classes=fixed)
-    return SetCriterion(matcher=matcher, num_classes=CLASSES, **PLAIN).double()
+    return SetCriterion(matcher=matcher, num_classes=CLASSES, **LOSS_WEIGHTS).double()
 
 
 def draw_predictions(layers, batch, queries=5):
@@ -92,7 +82,7 @@ def plain_set_losses(logits, boxes, targets, matches, layer, fixed):
         class_ = CLASSES if segment is None else labels[segment]
         weight = 1.0 if segment is None else weights[segment]
         if segment is None and query >= len(fixed):
-            weight = PLAIN["no_object_weight"]
+            weight = LOSS_WEIGHTS["no_object_weight"]
         log_probability = logits[layer, image, query].log_softmax(0)[class_]
         total = sums["loss_ce_fixed" if query < len(fixed) else "loss_ce"]
         total[0] = total[0] - weight * log_probability
