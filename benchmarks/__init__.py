@@ -8,9 +8,10 @@ from .measure import measure, measure_alone, works_of
 from .report import machine, markdown, plain_text, write
 from .settings import Settings, quick
 from .variants import Variant, default_variants
-from .works import WORKS
+from .works import FURTHER_WORKS, WORKS
 
 __all__ = [
+    "FURTHER_WORKS",
     "WORKS",
     "Settings",
     "Variant",

@@ -18,7 +18,7 @@ from detr_d2.comparison.measuring import (
 from .clock import Clock, Phases, spread
 from .settings import Settings
 from .variants import OTHERS, Variant
-from .works import WORKS, Case, Work
+from .works import FURTHER_WORKS, WORKS, Case, Work
 
 
 class SavedCounter(torch.autograd.graph.saved_tensors_hooks):
@@ -46,7 +46,8 @@ class SavedCounter(torch.autograd.graph.saved_tensors_hooks):
 def works_of(settings: Settings) -> list[Callable[[], Work]]:
     """What makes the chosen works; those of inference once for each batch size."""
     works: list[Callable[[], Work]] = []
-    for kind in (WORKS[name] for name in settings.works):
+    known = {**WORKS, **FURTHER_WORKS}
+    for kind in (known[name] for name in settings.works):
         batches = [(n,) for n in settings.batch_sizes] if kind.has_batches else [()]
         works += [partial(kind, settings, *arguments) for arguments in batches]
     return works
@@ -67,9 +68,9 @@ def measure(make_work: Callable[[], Work]) -> list[dict]:
     Returns:
         Of each variant `work`, `title`, `variant`; of the time in seconds `median`,
         `lower_quartile`, `upper_quartile`, `min`, and `runs`; `phases`, median seconds by name;
-        `speed_up` over the reference; where there is a model `parameters` and `macs`;
-        `saved_bytes` of a training step; `peak_bytes`; `apart`, how far the results are from the
-        reference's.
+        `speed_up` over the reference (`Work.baseline`); where there is a model `parameters` and
+        `macs`; `saved_bytes` of a training step; `peak_bytes`; `apart`, how far the results are
+        from the reference's; and what `Case.costs` gives.
     """
     work = make_work()
     torch.set_num_threads(work.threads)
@@ -80,25 +81,24 @@ def measure(make_work: Callable[[], Work]) -> list[dict]:
 
 
 def _measure(work: Work) -> list[dict]:
-    settings = work.settings
-    variants = [v for v in settings.variants if work.takes_part(v)]
     cases: dict[Variant, Case] = {}
     rows: dict[Variant, dict] = {}
     expected = None
-    for variant in variants:
+    for variant in work.variants:
         case = cases[variant] = work.prepare(variant)
         row = rows[variant] = {"work": work.name, "title": work.title, "variant": str(variant)}
         result = examine(work, variant, case, row)
-        if variant == Variant("reference"):
+        if variant == work.baseline:
             expected = result
         elif expected is not None and variant.model not in OTHERS:
             row["apart"] = work.compare(result, expected)
         del result
     repeat(work, cases, rows)
     add_peaks(work, cases, rows)
-    for row in rows.values():
+    for variant, row in rows.items():
+        row.update(cases[variant].costs())
         if expected is not None:
-            row["speed_up"] = rows[Variant("reference")]["median"] / row["median"]
+            row["speed_up"] = rows[work.baseline]["median"] / row["median"]
     return list(rows.values())
 
 

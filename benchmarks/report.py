@@ -48,16 +48,19 @@ def _lines(path: str) -> list[str]:
 
 def markdown(rows: list[dict], exactness: dict, machine: dict, settings: Settings) -> str:
     """The whole result: a line on the machine, times, phases, and how far results lie apart."""
-    return "\n\n".join(
-        (
-            _heading(machine, settings),
-            tabulate(_times(rows), "keys", tablefmt="github", disable_numparse=True),
+    parts = [
+        _heading(machine, settings),
+        tabulate(_times(rows), "keys", tablefmt="github", disable_numparse=True),
+    ]
+    if phases := _phases(rows):
+        parts += [
             "Seconds of the phases (median); the rest holds losses, backward pass and optimiser of "
             "a training step, and post-processing of inference:",
-            tabulate(_phases(rows), "keys", tablefmt="github", disable_numparse=True),
-            "\n".join(f"- {sentence}" for sentence in _sentences(exactness)),
-        )
-    )
+            tabulate(phases, "keys", tablefmt="github", disable_numparse=True),
+        ]
+    if exactness:
+        parts.append("\n".join(f"- {sentence}" for sentence in _sentences(exactness)))
+    return "\n\n".join(parts)
 
 
 def plain_text(rows: list[dict]) -> str:
@@ -106,6 +109,7 @@ def _times(rows: list[dict]) -> list[dict[str, str]]:
         cells["min, quartiles"] = f"{ends[0]}, {ends[1]} to {ends[2]}"
         cells["runs"] = str(row["runs"])
         cells["speed"] = f"x{row['speed_up']:.1f}" if "speed_up" in row else ""
+        cells.update(_service(row))
         cells["peak MiB"] = _scaled(row, "peak_bytes", _MEBI)
         cells["saved MiB"] = _scaled(row, "saved_bytes", _MEBI)
         cells["GMAC"] = _scaled(row, "macs", 1e9, 1)
@@ -114,6 +118,20 @@ def _times(rows: list[dict]) -> list[dict[str, str]]:
         cells["from the reference"] = ", ".join(_UNITS[k].format(v) for k, v in apart.items())
         table.append(cells)
     return table
+
+
+def _service(row: dict) -> dict[str, str]:
+    """What a runtime in a process of its own takes."""
+    if "start_seconds" not in row:
+        return {}
+    start, of_start = row["start_seconds"], row["start_cpu_seconds"]
+    return {
+        "CPU time": f"{row['cpu_median']:.2f} s",
+        "start": f"{start:.1f} s",
+        "CPU time of it": f"{of_start:.1f} s",
+        "resident MiB": _scaled(row, "resident_bytes", _MEBI),
+        "file MB": _scaled(row, "file_bytes", 1e6),
+    }
 
 
 _ENDS = ("min", "lower_quartile", "upper_quartile")

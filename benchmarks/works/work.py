@@ -19,6 +19,7 @@ class Case:
         model: where there is one.
         phases: modules by the name of the phase that they are.
         warm_up: a small run, before peak memory is taken in a fresh process.
+        costs: asked when all is timed, for the row: what it takes besides.
     """
 
     run: Callable[[], object]
@@ -26,6 +27,7 @@ class Case:
     model: nn.Module | None = None
     phases: dict[str, list[nn.Module]] = field(default_factory=dict)
     warm_up: Callable[[], object] = lambda: None
+    costs: Callable[[], dict[str, float]] = dict
 
 
 class Work:
@@ -36,6 +38,7 @@ class Work:
         has_batches: the constructor takes a batch size.
         has_peak: the CPU's peak memory is taken.
         is_training: what autograd saves is counted.
+        baseline: the variant that the others are compared with.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Work:
     has_batches = False
     has_peak = False
     is_training = False
+    baseline = Variant("reference")
 
     def __init__(self, settings: Settings):
         self.settings = settings
@@ -56,6 +60,11 @@ class Work:
     def title(self) -> str:
         """The heading of its table."""
         raise NotImplementedError
+
+    @property
+    def variants(self) -> list[Variant]:
+        """Those that are measured, in this order."""
+        return [variant for variant in self.settings.variants if self.takes_part(variant)]
 
     def takes_part(self, variant: Variant) -> bool:
         """Most works are of float32 and have nothing to compare Panoptic FPN by."""
