@@ -59,7 +59,8 @@ def _refined(head: RefinedMaskHead, projected, maps, counts, features, queries) 
     thing = (probabilities * head.is_thing).sum(1) > 0.5
     coarse = _coarse(head, projected, maps, counts, features, queries, thing)
     height, width = queries.padded_size
-    size = (-(-height // head.mask_stride), -(-width // head.mask_stride))
+    # Rounded up; of negative numbers, ONNX divides as C does.
+    size = tuple((side + head.mask_stride - 1) // head.mask_stride for side in (height, width))
     logits = F.interpolate(coarse[:, None], size, mode="bilinear", align_corners=False)[:, 0]
 
     things = at_least_one(thing)
