@@ -52,6 +52,7 @@ def openvino(folder: Path, threads: int) -> Run:
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": "f32",
         "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,  # as the others: it would wait for a core that is taken
     }
     compiled = openvino.Core().compile_model(folder / "model.onnx", "CPU", options)
     names = [output.get_any_name() for output in compiled.outputs]
@@ -123,6 +124,8 @@ def main() -> None:
     """Start, and answer until there are no more lines."""
     runtime, folder, threads = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     answers, sys.stdout = sys.stdout, sys.stderr  # which libraries write to
+    if runtime != "pytorch":  # as where a service has no Detectron2, which `detr_d2` would import
+        sys.modules["detectron2"] = None  # type: ignore[assignment]
     run = RUNTIMES[runtime](folder, threads)
     result = run()
     (folder / f"{runtime}.pickle").write_bytes(pickle.dumps(as_arrays(result)))
