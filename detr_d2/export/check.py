@@ -85,27 +85,31 @@ class Compared:
     @property
     def within(self) -> bool:
         """Whether it is within what is allowed."""
-        height, width = self.size
-        found, allowed = self.found, self.allowed
-        pixels = math.ceil(height * width / allowed.pixels) if allowed.pixels else math.inf
-        return (
-            found.boxes <= allowed.boxes
-            and found.scores <= allowed.scores
-            and found.pixels <= pixels  # of a small picture, too, one
-            and found.disagreement <= allowed.disagreement
-        )
+        return all(self._within.values())
 
     @property
     def rounding(self) -> bool:
-        """Whether the file is as near to float64 as the model is: nothing but rounding differs."""
+        """Whether what is beyond that is as near to float64 as the model's is: rounding alone."""
         if self.exact is None:
             return False
         ours, theirs = self.exact
-        return (
-            ours.boxes <= ROUNDING * theirs.boxes
-            and ours.scores <= ROUNDING * theirs.scores
-            and ours.pixels <= ROUNDING * theirs.pixels
+        return all(
+            within or getattr(ours, name) <= ROUNDING * getattr(theirs, name)
+            for name, within in self._within.items()
         )
+
+    @property
+    def _within(self) -> dict[str, bool]:
+        """Of each of the `Differences`."""
+        height, width = self.size
+        found, allowed = self.found, self.allowed
+        pixels = math.ceil(height * width / allowed.pixels) if allowed.pixels else math.inf
+        return {
+            "boxes": found.boxes <= allowed.boxes,
+            "scores": found.scores <= allowed.scores,
+            "pixels": found.pixels <= pixels,  # of a small picture, too, one
+            "disagreement": found.disagreement <= allowed.disagreement,
+        }
 
     @property
     def agrees(self) -> bool:

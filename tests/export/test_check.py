@@ -72,6 +72,15 @@ def test_rounding_is_told_from_mistakes():
     assert not mistake.agrees and "| NO" in table_of([mistake])
 
 
+def test_rounding_is_asked_of_what_is_beyond_the_bounds_alone():
+    """Scores that agree do not condemn a file whose map is nearer to float64 than the model's."""
+    found = Differences(0.0, 5e-6, 40)
+    ours, theirs = Differences(0.0, 4e-6, 0), Differences(0.0, 1e-6, 40)
+    compared = Compared((100, 120), 3, 2, found, STRICT, exact=(ours, theirs))
+    assert compared.rounding and not compared.within
+    assert not replace(compared, exact=(replace(ours, pixels=81), theirs)).rounding
+
+
 def test_fewer_bits_are_judged_by_whole_maps():
     coarse = Allowed(disagreement=0.1)
     found = Differences(math.inf, math.inf, 900, 0.05)
