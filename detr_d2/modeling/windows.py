@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .boxes import enlarged, pixels_xyxy
 from .computing import at_least_float32
-from .pyramid import normalised_conv
+from .pyramid import Levels, normalised_conv
 
 _ENLARGED = 1.2  # times the box
 
@@ -24,14 +24,20 @@ def windows_of(boxes: Tensor, sizes: Tensor) -> Tensor:
 class WindowHead(nn.Module):
     """Corrections of a thing's mask in the frame of its box, which begin at zero.
 
-    Features at R x R points of the window, the query's embedding added, two 3x3 convolutions and
-    a third that gives four logits a point (sub-pixel convolution, Shi et al., arXiv:1609.05158).
+    Features at R x R points of the window, the query's embedding and the picture's pixels added,
+    two 3x3 convolutions and a third that gives four logits a point (sub-pixel convolution, Shi et
+    al., arXiv:1609.05158). A cell of the features has sixteen pixels, and which of them a point is
+    on, nothing in the window says: an outline is where the picture itself has it, at the places of
+    the logits.
     """
 
     def __init__(self, d_model: int, channels: int, resolution: int):
         super().__init__()
         self.resolution = resolution
         self.of_query = nn.Linear(d_model, channels)
+        self.of_pixels = nn.Sequential(
+            nn.Conv2d(3 * 4, channels, 1, bias=False), nn.GroupNorm(8, channels)
+        )
         self.convs = nn.Sequential(
             normalised_conv(channels, channels), normalised_conv(channels, channels)
         )
@@ -40,15 +46,24 @@ class WindowHead(nn.Module):
         if self.out.bias is not None:
             nn.init.zeros_(self.out.bias)
 
-    def forward(self, levels, windows: Tensor, images: Tensor, embeddings: Tensor) -> Tensor:
+    def forward(self, levels: Levels, windows: Tensor, images: Tensor, embeddings: Tensor):
         """(T, 4), (T,), (T, d) -> (T, 2R, 2R)."""
         x = levels.regions(windows, images, self.resolution)
         x = x + self.of_query(embeddings)[:, None, None]
-        x = self.out(self.convs(x.permute(0, 3, 1, 2)))
+        pixels = _four_a_point(levels.pixels(windows, images, 2 * self.resolution))
+        x = x.permute(0, 3, 1, 2) + self.of_pixels(pixels)
+        x = self.out(self.convs(x))
         # `F.pixel_shuffle`, whose backward pass fails where there is no window.
         number, _, h, w = x.shape
         x = x.view(number, 2, 2, h, w).permute(0, 3, 1, 4, 2)
         return x.reshape(number, 2 * h, 2 * w)
+
+
+def _four_a_point(pixels: Tensor) -> Tensor:
+    """(T, 2R, 2R, 3) -> (T, 12, R, R), `F.pixel_unshuffle` of channels last."""
+    number, side = pixels.shape[:2]
+    pixels = pixels.view(number, side // 2, 2, side // 2, 2, 3)
+    return pixels.permute(0, 2, 4, 5, 1, 3).reshape(number, 12, side // 2, side // 2)
 
 
 def sample(maps: Tensor, windows: Tensor, resolution: int, size: tuple[int, ...]) -> Tensor:

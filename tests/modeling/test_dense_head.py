@@ -8,6 +8,7 @@ from detr_d2.modeling.pyramid import Levels
 
 P, THINGS = 16, 3
 SIZES, STRIDES = [(2, 3), (4, 5), (7, 9)], (16, 8, 4)
+NO_IMAGE = torch.zeros(0)  # which the dense head does not look at
 
 
 @pytest.fixture
@@ -16,7 +17,8 @@ def head(randomise):
 
 
 def draw_levels(batch):
-    return Levels(tuple(torch.randn(batch, P, *size).double() for size in SIZES), STRIDES)
+    maps = tuple(torch.randn(batch, P, *size).double() for size in SIZES)
+    return Levels(maps, STRIDES, NO_IMAGE)
 
 
 @torch.no_grad()
@@ -57,7 +59,7 @@ def test_levels_and_images_do_not_see_each_other(head):
     start = 0
     for level, stride in zip(levels.maps, STRIDES):
         for b in range(2):
-            alone = head(Levels((level[b : b + 1],), (stride,)), sizes[:1])
+            alone = head(Levels((level[b : b + 1],), (stride,), NO_IMAGE), sizes[:1])
             rows = slice(start, start + alone.logits.shape[1])
             for name in ("features", "logits", "boxes", "inside"):
                 found = getattr(together, name)[b, rows]
@@ -69,7 +71,8 @@ def test_levels_and_images_do_not_see_each_other(head):
 @torch.no_grad()
 def test_a_new_head_says_its_prior_everywhere():
     cells = DenseHead(channels=P, num_things=THINGS, prior=0.1)(
-        Levels(tuple(m.float() for m in draw_levels(1).maps), STRIDES), torch.tensor([[36.0, 28.0]])
+        Levels(tuple(m.float() for m in draw_levels(1).maps), STRIDES, NO_IMAGE),
+        torch.tensor([[36.0, 28.0]]),
     )
     assert cells.logits.sigmoid().mean().item() == pytest.approx(0.1, rel=0.1)
     sides = (cells.boxes[..., 2:] - cells.boxes[..., :2]) / cells.levels.stride_of_cell[:, None]
@@ -101,7 +104,7 @@ def proposed_by_loop(scores, boxes, inside, threshold):
 def draw_cells(batch, sides=(4.0, 40.0), stride=4, size=(9, 11)):
     """Boxes around the centres of the cells of one level, many of which reach over the border."""
     level = torch.zeros(batch, 1, *size).double()
-    levels = Levels((level,), (stride,))
+    levels = Levels((level,), (stride,), NO_IMAGE)
     number = size[0] * size[1]
     low, high = sides
     extents = low + (high - low) * torch.rand(batch, number, 4).double()

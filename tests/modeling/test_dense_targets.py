@@ -18,7 +18,7 @@ CLASS_WEIGHT = GIOU_WEIGHT = 2
 
 def draw_levels(batch=3, channels=16):
     maps = [torch.randn(batch, channels, 64 // s, 96 // s).double() for s in STRIDES]
-    return Levels(tuple(maps), STRIDES)
+    return Levels(tuple(maps), STRIDES, torch.zeros(batch, 3, 64, 96).double())
 
 
 def draw_targets(*labels, least=0.02, most=0.6):

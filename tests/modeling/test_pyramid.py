@@ -68,12 +68,16 @@ def pyramid_by_step(pyramid, memory, features, image):
     return maps
 
 
-@pytest.fixture
-def pyramid(randomise):
+def new_pyramid():
     shape = {name: ShapeSpec(channels=CHANNELS[name], stride=STRIDES[name]) for name in STRIDES}
     # The backbone has another map, which is not wanted.
     shape["res5"] = ShapeSpec(channels=9, stride=32)
-    return randomise(FeaturePyramid(d_model=D, channels=P, backbone_shape=shape)).double()
+    return FeaturePyramid(d_model=D, channels=P, backbone_shape=shape).double()
+
+
+@pytest.fixture
+def pyramid(randomise):
+    return randomise(new_pyramid())
 
 
 SIZES = {
@@ -101,9 +105,21 @@ def test_pyramid_is_built_step_by_step(pyramid, sizes, batch):
     inputs = draw_maps(sizes, batch)
     levels = pyramid(*inputs)
     assert levels.strides == (16, 8, 4)
+    assert levels.image is inputs[-1]
     assert [m.shape for m in levels.maps] == [(batch, P, *size) for size in sizes[1:]]
     for level, wanted in zip(levels.maps, pyramid_by_step(pyramid, *inputs), strict=True):
         torch.testing.assert_close(level, wanted, rtol=0, atol=1e-12)
+
+
+def test_pixels_are_nothing_to_a_new_pyramid_and_come_in():
+    pyramid = new_pyramid()
+    memory, features, image = draw_maps(SIZES["odd"], 2)
+    (*_, finest), (*_, of_other) = (
+        pyramid(memory, features, x).maps for x in (image, torch.randn_like(image))
+    )
+    assert torch.equal(finest, of_other)
+    (finest * torch.randn_like(finest)).sum().backward()
+    assert pyramid.detail[1].weight.grad.all()
 
 
 def test_every_level_learns_from_all_above_it(pyramid):
@@ -126,7 +142,8 @@ def small():
     """Two images; maps of 1 x 2 and 3 x 1 cells, numbered along cells, images and channels."""
     coarse = torch.tensor([[[[0.0, 1.0]]], [[[10.0, 11.0]]]])
     fine = torch.tensor([[[[2.0], [3.0], [4.0]]], [[[12.0], [13.0], [14.0]]]])
-    return Levels(tuple(torch.cat((m, m + 100), 1) for m in (coarse, fine)), (16, 4))
+    maps = tuple(torch.cat((m, m + 100), 1) for m in (coarse, fine))
+    return Levels(maps, (16, 4), torch.zeros(2, 3, 12, 32))
 
 
 def test_centres_and_strides_by_hand(small):
@@ -160,10 +177,9 @@ def test_points_by_hand():
 # Regions
 
 
-def regions_by_grid_sample(levels, boxes, images, resolution):
-    """One box at a time from the finest map, whose cells are `stride` pixels large exactly."""
-    finest, stride = levels.maps[-1], levels.strides[-1]
-    h, w = finest.shape[-2:]
+def by_grid_sample(maps, stride, boxes, images, resolution):
+    """One box at a time from maps whose cells are `stride` pixels large exactly."""
+    h, w = maps.shape[-2:]
     extent = torch.tensor([w * stride, h * stride], dtype=boxes.dtype)
     along = (torch.arange(resolution, dtype=boxes.dtype) + 0.5) / resolution
     regions = []
@@ -172,7 +188,7 @@ def regions_by_grid_sample(levels, boxes, images, resolution):
         y = box[1] + along * (box[3] - box[1])
         points = torch.stack((x.expand(resolution, -1), y[:, None].expand(-1, resolution)), -1)
         (seen,) = F.grid_sample(
-            finest[image : image + 1],
+            maps[image : image + 1],
             (2 * points / extent - 1)[None],
             mode="bilinear",
             padding_mode="border",
@@ -185,7 +201,8 @@ def regions_by_grid_sample(levels, boxes, images, resolution):
 def draw_levels(h, w, batch=3, stride=4):
     maps = [torch.randn(batch, 5, size, size).double() for size in (2, 3)]
     finest = torch.randn(batch, 5, h, w).double().requires_grad_()
-    return Levels((*maps, finest), (4 * stride, 2 * stride, stride)), finest
+    image = torch.randn(batch, 3, stride * h - 1, stride * w).double()  # of an odd size
+    return Levels((*maps, finest), (4 * stride, 2 * stride, stride), image), finest
 
 
 BOXES = {
@@ -203,15 +220,19 @@ BOXES = {
 @pytest.mark.parametrize("resolution", [1, 2, 7])
 @pytest.mark.parametrize("h, w", [(5, 7), (4, 6), (1, 3), (5, 1), (1, 1)])
 @torch.no_grad()
-def test_regions_are_those_of_grid_sample(boxes, resolution, h, w):
-    levels, _ = draw_levels(h, w)
+def test_regions_and_pixels_are_those_of_grid_sample(boxes, resolution, h, w):
+    levels, finest = draw_levels(h, w)
     # Each box in each image, the last image first.
     images = torch.tensor([2, 1, 0]).repeat_interleave(len(boxes))
     boxes = torch.tensor(boxes * 3, dtype=torch.float64)
     regions = levels.regions(boxes, images, resolution)
     assert regions.shape == (len(boxes), resolution, resolution, 5)
-    wanted = regions_by_grid_sample(levels, boxes, images, resolution)
+    wanted = by_grid_sample(finest, 4, boxes, images, resolution)
     torch.testing.assert_close(regions, wanted, rtol=0, atol=1e-12)
+    pixels = levels.pixels(boxes, images, resolution)
+    assert pixels.shape == (len(boxes), resolution, resolution, 3)
+    wanted = by_grid_sample(levels.image, 1, boxes, images, resolution)
+    torch.testing.assert_close(pixels, wanted, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("stride", [4, 8])
@@ -225,7 +246,7 @@ def test_gradients_of_regions_are_those_of_grid_sample(stride):
     regions = levels.regions(boxes, images, 3)
     direction = torch.randn_like(regions)
     found = torch.autograd.grad(regions, (finest, boxes), direction)
-    plain = regions_by_grid_sample(levels, boxes, images, 3)
+    plain = by_grid_sample(finest, stride, boxes, images, 3)
     wanted = torch.autograd.grad(plain, (finest, boxes), direction)
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-11)
     assert all(grad.any() for grad in found)

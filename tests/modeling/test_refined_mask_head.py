@@ -9,6 +9,7 @@ from detectron2.utils.events import EventStorage
 from detr_d2.modeling.criterion import number_of_targets
 from detr_d2.modeling.mask_head import MaskHeadSmallConv
 from detr_d2.modeling.matcher import Targets
+from detr_d2.modeling.pyramid import Levels
 from detr_d2.modeling.semantic import (
     SemanticHead,
     classes_of,
@@ -112,11 +113,11 @@ def test_samples_are_those_of_grid_sample(windows, resolution, h, w):
 
 
 def bilinear(values, row, column):
-    """(R, R) at a place in cells, from the middle of the first; beyond the ends, the last one."""
-    n = len(values)
-    row, column = (min(max(place, 0), n - 1) for place in (row, column))
+    """(h, w) at a place in cells, from the middle of the first; beyond the ends, the last one."""
+    last_row, last_column = len(values) - 1, len(values[0]) - 1
+    row, column = min(max(row, 0), last_row), min(max(column, 0), last_column)
     y, x = math.floor(row), math.floor(column)
-    below, right = min(y + 1, n - 1), min(x + 1, n - 1)
+    below, right = min(y + 1, last_row), min(x + 1, last_column)
     down, along = row - y, column - x
     upper = (1 - along) * values[y][x] + along * values[y][right]
     lower = (1 - along) * values[below][x] + along * values[below][right]
@@ -187,16 +188,56 @@ def test_nearest_is_that_of_a_plain_loop():
     assert nearest(maps, images[:0], points[:0]).shape == (0, 200)
 
 
-def test_a_new_window_head_corrects_nothing_and_learns(build_model, draw_input):
-    head = WindowHead(d_model=12, channels=16, resolution=3)
-    model = build_model("PanopticDETR", *SMALL)
-    levels = model.predict(model.preprocess([draw_input(32, 48)]), False).decoded.levels
-    windows = torch.tensor([[3.0, 4.0, 20.0, 30.0], [-5.0, 4.0, 60.0, 8.0]])
-    found = head(levels, windows, torch.tensor([0, 0]), torch.randn(2, 12))
+def draw_levels():
+    """Two images of 22 x 27 pixels, which the finest map has 6 x 7 cells of."""
+    maps = (torch.randn(2, 16, 3, 4).double(), torch.randn(2, 16, 6, 7).double())
+    return Levels(maps, (8, 4), torch.randn(2, 3, 22, 27).double())
+
+
+@torch.no_grad()
+def test_window_logits_are_the_formula(randomise):
+    """A feature and four pixels a point; each logit is at the place of its pixel."""
+    resolution, levels = 3, draw_levels()
+    head = randomise(WindowHead(d_model=12, channels=16, resolution=resolution)).double()
+    windows = doubles([[3.0, 4.0, 20.0, 19.0], [-5.0, 4.0, 31.0, 8.0], [7.0, 2.0, 9.0, 24.0]])
+    images, embeddings = torch.tensor([0, 1, 1]), torch.randn(3, 12).double()
+    found = head(levels, windows, images, embeddings)
+    for t, (x0, y0, x1, y1) in enumerate(windows.tolist()):
+        features = torch.zeros(16, resolution, resolution).double()
+        pixels = torch.zeros(3, 2 * resolution, 2 * resolution).double()
+        for maps, stride, values in ((levels.maps[-1], 4, features), (levels.image, 1, pixels)):
+            side = values.shape[-1]
+            for row, column in itertools.product(range(side), range(side)):
+                x = x0 + (column + 0.5) / side * (x1 - x0)
+                y = y0 + (row + 0.5) / side * (y1 - y0)
+                for value, of_channel in zip(values, maps[images[t]]):
+                    value[row, column] = bilinear(of_channel, y / stride - 0.5, x / stride - 0.5)
+        four = F.pixel_unshuffle(pixels[None], 2)
+        convolution, norm = head.of_pixels
+        seen = norm(torch.einsum("oc,bcrs->bors", convolution.weight[:, :, 0, 0], four))
+        seen = seen + features + head.of_query(embeddings[t])[:, None, None]
+        wanted = F.pixel_shuffle(head.out(head.convs(seen)), 2)[0, 0]
+        torch.testing.assert_close(found[t], wanted, rtol=0, atol=1e-12)
+
+
+def test_a_new_window_head_corrects_nothing_and_learns():
+    head = WindowHead(d_model=12, channels=16, resolution=3).double()
+    windows = doubles([[3.0, 4.0, 20.0, 30.0], [-5.0, 4.0, 60.0, 8.0]])
+    found = head(draw_levels(), windows, torch.tensor([0, 0]), torch.randn(2, 12).double())
     assert found.shape == (2, 6, 6)
     assert not found.any()
     (found * torch.randn_like(found)).sum().backward()
     assert head.out.weight.grad.any()
+
+
+def test_a_window_head_without_windows_has_a_gradient():
+    head = WindowHead(d_model=12, channels=16, resolution=3).double()
+    found = head(
+        draw_levels(), doubles([]).view(0, 4), torch.tensor([]).long(), torch.zeros(0, 12).double()
+    )
+    assert found.shape == (0, 6, 6)
+    found.sum().backward()
+    assert all(p.grad is not None and not p.grad.any() for p in head.parameters())
 
 
 # The semantic map

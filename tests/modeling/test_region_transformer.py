@@ -66,7 +66,7 @@ def test_region_features_by_hand(resolution):
     """Of a map that is linear in x and y, the points' values are known."""
     y, x = torch.meshgrid(torch.arange(6.0), torch.arange(8.0), indexing="ij")
     level = torch.stack((x + 0.5, y + 0.5))[None].double() * 4  # the centre of each cell, pixels
-    levels = Levels((level,), (4,))
+    levels = Levels((level,), (4,), torch.zeros(1, 3, 24, 32))
     features = RegionFeatures(resolution, 2, 5).double()
     boxes = torch.tensor([[[0.5, 0.5, 0.4, 0.25], [0.4, 0.6, 0.1, 0.2]]]).double()
     sizes = torch.tensor([[32.0, 24.0]]).double()
