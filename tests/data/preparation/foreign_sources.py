@@ -297,7 +297,7 @@ def ade20k2020(root: Path) -> None:
         write(folder / f"{name}.json", json.dumps({"annotation": {"object": objects}}))
 
 
-def mapillary(root: Path, version: str = "v2.0", panoptic: bool = False) -> None:
+def mapillary(root: Path, panoptic: bool = False) -> None:
     """Mapillary Vistas: 256 times the class and a number, in 16 bits."""
     known = [*NAMES, "void--unlabeled"]
     colors = [*COLORS, (0, 0, 0)]
@@ -305,11 +305,11 @@ def mapillary(root: Path, version: str = "v2.0", panoptic: bool = False) -> None
         {"name": name, "readable": name, "color": color, "instances": name in NAMES[1:]}
         for name, color in zip(known, colors)
     ]
-    write(root / f"config_{version}.json", json.dumps({"labels": config}))
+    write(root / "config_v2.0.json", json.dumps({"labels": config}))
     images, annotations = [], []
     for name, things in IMAGES.items():
         save_picture(root / f"training/images/{name}.jpg")
-        folder = root / "training" / version
+        folder = root / "training/v2.0"
         found, classes = numbers(things), labels(things, nothing=3, first=0)
         save_palette(folder / f"labels/{name}.png", classes, colors)
         counted = np.array([0, 0, 0, 1, 0], np.uint16)  # of the road, two cars and a person
@@ -332,18 +332,15 @@ def mapillary(root: Path, version: str = "v2.0", panoptic: bool = False) -> None
             for n, (x, color) in enumerate(zip(NAMES, COLORS), 1)
         ]
         content = {"images": images, "annotations": annotations, "categories": categories}
-        year = {"v1.2": 2018, "v2.0": 2020}[version]
-        write(folder / f"panoptic/panoptic_{year}.json", json.dumps(content))
+        write(folder / "panoptic/panoptic_2020.json", json.dumps(content))
 
 
 def mapillary_panoptic(root: Path) -> None:
     mapillary(root, panoptic=True)
 
 
-CITY = np.array([7, 26, 24])  # the values of road, car and person
-
-
 def cityscapes(root: Path, ending: str = "instanceIds") -> None:
+    """Cityscapes: 1000 times the class and a number for things, the class alone for stuff."""
     for name, things in IMAGES.items():
         stem = f"{name}/{name}_000000_000019"
         save_picture(root / f"leftImg8bit/train/{stem}_leftImg8bit.png")
