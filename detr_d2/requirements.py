@@ -11,6 +11,7 @@ HOW_TO_GET = {
     "submitit": "run `make env` in the repository, or `pip install submitit`",
     "onnx": "run `pip install onnx`",
     "onnxruntime": "run `pip install onnxruntime`",
+    "openvino": "run `pip install openvino`",
     "timm": "run `make env` in the repository, or `pip install timm`",
     "panopticapi": "run `make env` in the repository, or "
     "`pip install git+https://github.com/cocodataset/panopticapi`",
