@@ -13,7 +13,7 @@ from ..engine.defaults import (
     found_config_file,
     number_classes_like_weights,
 )
-from ..engine.processes import run_on_processes
+from ..engine.processes import is_torchrun, run_on_processes
 from ..engine.tools import add_imports, overrides_of
 from ..errors import UserError
 from ..export.exported_model import ExportedModel, is_exported, without_instance_masks
@@ -54,5 +54,6 @@ def main() -> None:
     parser = default_argument_parser()
     add_imports(parser)
     args = parser.parse_args()
-    _check_gpus(args.num_gpus)
+    if not is_torchrun():  # which says how many itself
+        _check_gpus(args.num_gpus)
     run_on_processes(_train_or_evaluate, args, args.num_gpus)

@@ -32,7 +32,7 @@ def number_like(wanted: Classes, first: str, names: Sequence[str]) -> None:
 
     Args:
         wanted: the classes in their order.
-        first: what has them, in words.
+        first: what has them, in words: the name of a dataset, or "the file FILE".
 
     Raises:
         UserError: where a dataset has other classes, or a thing is stuff there.
@@ -77,6 +77,7 @@ def _classes_of(name: str) -> Classes | None:
 
 def _difference(first: str, wanted: Classes, name: str, found: Classes) -> str:
     kinds = {True: "a thing", False: "stuff", None: "a class"}
+    begin = first.replace("the ", "The ", 1) if first.startswith("the ") else first
     of_first, of_other = dict(wanted), dict(found)
     parts = [
         f"{some_of(only)} only in {where}"
@@ -93,11 +94,11 @@ def _difference(first: str, wanted: Classes, name: str, found: Classes) -> str:
     ]
     if not parts:
         return (
-            f"{first} and {name} number the same classes differently, in the order of their ids: "
+            f"{begin} and {name} number the same classes differently, in the order of their ids: "
             "give the categories the same ids in both."
         )
     return (
-        f"{first} and {name} do not have the same classes ({'; '.join(parts)}): give all of "
+        f"{begin} and {name} do not have the same classes ({'; '.join(parts)}): give all of "
         "DATASETS.TRAIN and DATASETS.TEST the same, with tools/prepare_dataset.py panoptic and its "
         "--rename, --drop and --merge, or by converting them in one with --val-share or --list."
     )

@@ -59,7 +59,7 @@ def has_16_bits(image: Image.Image) -> bool:
 
     Pillow gives those of colours as mode "RGB", with the upper 8 bits alone.
     """
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         return True
     return any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
 
@@ -117,12 +117,18 @@ def low_contrast(least: int, greatest: int, levels: GreyLevels) -> str | None:
 
 
 def warn_of_low_contrast(least: int, greatest: int, name: str, levels: GreyLevels) -> None:
-    """Log it, once for each likely pair of levels."""
+    """Log it, where none of the levels that were told before would do."""
     said = low_contrast(least, greatest, levels)
     likely = _likely(least, greatest)
-    if said and likely not in _warned:
+    if said and likely not in _warned and not any(_suits(w, least, greatest) for w in _warned):
         _warned.add(likely)
         logger.warning("%s has %s", name, said)
+
+
+def _suits(levels: GreyLevels, least: int, greatest: int) -> bool:
+    """Whether an image of these values uses enough of `levels`, and nothing beyond."""
+    is_inside = levels.black <= least and greatest <= levels.white
+    return is_inside and low_contrast(least, greatest, levels) is None
 
 
 def _likely(least: int, greatest: int) -> GreyLevels:

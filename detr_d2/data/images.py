@@ -21,7 +21,10 @@ from .depth import (
 )
 from .files import files_below
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm"}
+IMAGE_SUFFIXES = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".png", ".bmp", ".gif", ".webp", ".avif"),
+    *(".tif", ".tiff", ".tga", ".ppm", ".pgm", ".pbm", ".pnm"),
+}
 _EXIF_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -234,6 +237,21 @@ def check_is_exact(image: Image.Image, path: str | os.PathLike, where: str = "")
             f"{_named(path, where)} is a JPEG, which blurs the numbers of a map, and its edges: "
             "write maps and masks as PNG."
         )
+    if image.format == "PPM" and _is_stretched(image):
+        raise UserError(
+            f"{_named(path, where)} has a greatest value that is neither 255 nor 65535, and its "
+            "numbers would be stretched: write maps and masks as PNG."
+        )
+
+
+def _is_stretched(image: Image.Image) -> bool:
+    """Whether Pillow stretches the numbers of a PGM, whose greatest value is in its header."""
+    decoder, _, _, arguments = image.tile[0]  # type: ignore[attr-defined]  # of files alone
+    return (
+        decoder.startswith("ppm")
+        and isinstance(arguments, tuple)
+        and arguments[1] not in (255, 65535)
+    )
 
 
 def find_image_files(root: str | os.PathLike) -> list[str]:

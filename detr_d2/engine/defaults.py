@@ -133,7 +133,7 @@ def number_classes_like_weights(cfg: CfgNode, more: Iterable[str] = ()) -> None:
     categories = recorded_categories(weights) if weights else None
     wanted: Classes = [(c["name"], bool(c["isthing"])) for c in categories or ()]
     if has_classes(names[0], wanted):
-        number_like(wanted, f"The checkpoint {weights}", names)
+        number_like(wanted, f"the checkpoint {weights}", names)
 
 
 def check_device(cfg: CfgNode) -> None:

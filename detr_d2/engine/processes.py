@@ -37,10 +37,11 @@ def run_on_processes(work: Callable, args, count: int) -> None:
         args: with Detectron2's num_machines, machine_rank and dist_url.
         count: of processes on this machine.
     """
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    if not is_torchrun():
         _start(work, args, count)
         return
     if count > 1 or args.num_machines > 1:
+        _let_the_first_speak(int(os.environ["RANK"]))
         raise UserError(
             "torchrun starts the processes itself: give --nproc-per-node and --nnodes to torchrun, "
             "and neither --num-gpus nor --num-machines to this command."
@@ -48,6 +49,11 @@ def run_on_processes(work: Callable, args, count: int) -> None:
     _join()
     _work_or_say_why_not(work, args)
     torch.distributed.destroy_process_group()
+
+
+def is_torchrun() -> bool:
+    """Whether `torchrun` has started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def _start(work: Callable, args, count: int) -> None:
@@ -86,8 +92,7 @@ def _work_or_say_why_not(work: Callable, args) -> None:
     except Exception as error:
         if comm.get_world_size() == 1:
             raise
-        # What all find out, the first one says, and the others are ended meanwhile.
-        time.sleep(_PATIENCE * (comm.get_rank() > 0))
+        _let_the_first_speak(comm.get_rank())
         if isinstance(error, UserError):
             print(f"error: {error}", file=sys.stderr, flush=True)
         elif is_of_another_process(error):
@@ -96,6 +101,11 @@ def _work_or_say_why_not(work: Callable, args) -> None:
             traceback.print_exc()
         # Python's own end would wait for the other processes.
         os._exit(1)
+
+
+def _let_the_first_speak(rank: int) -> None:
+    """What all processes find out, the first one says, and the others are ended meanwhile."""
+    time.sleep(_PATIENCE * (rank > 0))
 
 
 def is_of_another_process(error: BaseException | None) -> bool:

@@ -35,7 +35,7 @@ class ExportedModel(nn.Module):
         self.levels = GreyLevels.from_config(cfg)
         recorded = self.predictor.metadata["classes"]
         classes = Classes((c["name"], bool(c["isthing"])) for c in recorded)
-        number_like(classes, f"The file {cfg.MODEL.WEIGHTS}", cfg.DATASETS.TEST)
+        number_like(classes, f"the file {cfg.MODEL.WEIGHTS}", cfg.DATASETS.TEST)
 
     def forward(self, batched_inputs: list[dict]) -> list[dict]:
         """

@@ -118,10 +118,12 @@ def test_the_order_of_a_checkpoint_is_taken(register, caplog):
     name = register("train_of_test", TRAIN)
     wanted = [(c, bool(thing)) for c, thing in reversed(TRAIN)]
     assert has_classes(name, wanted) and not has_classes(name, wanted[1:])
-    number_like(wanted, "The checkpoint x.pth", [name])
+    number_like(wanted, "the checkpoint x.pth", [name])
     assert MetadataCatalog.get(name).thing_classes == [c for c, _ in wanted]
     assert classes_of(name) == [c for c, _ in TRAIN]
-    assert "train_of_test numbers the classes differently than The checkpoint x.pth" in caplog.text
+    assert "train_of_test numbers the classes differently than the checkpoint x.pth" in caplog.text
+    with pytest.raises(UserError, match=r"^The checkpoint x\.pth and .* only in train_of_test\)"):
+        number_like(wanted[1:], "the checkpoint x.pth", [name])
 
 
 def test_datasets_that_say_nothing_of_their_classes_are_left_alone(register):

@@ -1,5 +1,6 @@
 import struct
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -8,7 +9,13 @@ from PIL import Image
 
 from detr_d2.data import depth
 from detr_d2.data.depth import GreyLevels
-from detr_d2.data.images import find_image_files, on_disk, read_image, read_image_size
+from detr_d2.data.images import (
+    find_image_files,
+    on_disk,
+    read_image,
+    read_image_size,
+    read_upright,
+)
 from detr_d2.errors import UserError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
@@ -102,6 +109,40 @@ def test_images_are_found_in_sub_folders(tmp_path):
         find_image_files(tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("name", ["a.gif", "a.jfif", "a.jpe", "a.jp2", "a.tga", "a.pgm", "a.PNM"])
+def test_images_of_rarer_kinds_are_found_and_read(tmp_path, name):
+    kinds = {".gif": "GIF", ".jp2": "JPEG2000", ".tga": "TGA", ".pgm": "PPM", ".pnm": "PPM"}
+    kind = kinds.get(Path(name).suffix.lower(), "JPEG")
+    Image.new("L", (3, 2), 77).save(tmp_path / name, format=kind)
+    assert find_image_files(tmp_path) == [name]
+    assert np.array_equal(read_image(tmp_path / name), np.full((2, 3, 3), 77))
+
+
+def test_a_pgm_of_16_bits_is_scaled_as_a_png_is(tmp_path):
+    (tmp_path / "a.pgm").write_bytes(b"P5\n2 1\n65535\n" + bytes([255, 255, 127, 255]))
+    assert read_image(tmp_path / "a.pgm")[0, :, 0].tolist() == [255, 127]
+
+
+@pytest.mark.parametrize(
+    "content, numbers",
+    [
+        (b"P5\n2 1\n255\n\1\2", [1, 2]),
+        (b"P2\n2 1\n255\n1 2\n", [1, 2]),
+        (b"P5\n2 1\n65535\n\0\1\2\1", [1, 513]),
+        (b"P5\n2 1\n7\n\1\2", None),
+        (b"P5\n2 1\n4095\n\0\1\2\1", None),
+    ],
+)
+def test_maps_whose_numbers_would_be_stretched_are_refused(tmp_path, content, numbers):
+    (tmp_path / "a.pgm").write_bytes(content)
+    if numbers is None:
+        with pytest.raises(UserError, match=r"a\.pgm \(image 1\) has a greatest value .* as PNG"):
+            read_upright(tmp_path / "a.pgm", "(image 1)", is_map=True)
+    else:
+        image, _ = read_upright(tmp_path / "a.pgm", is_map=True)
+        assert np.asarray(image).tolist() == [numbers]
+
+
 def test_what_macos_leaves_in_archives_is_no_image(tmp_path):
     for name in ("a.png", "._a.png", "__MACOSX/a.png", "sub/._b.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -148,6 +189,18 @@ def test_each_likely_white_is_warned_of_once(tmp_path, caplog):
         "c.png",
         "d.png",
     ]
+
+
+def test_levels_that_were_told_before_are_told_once_where_they_do(tmp_path, caplog):
+    depth._warned.clear()
+    # The second image alone would ask for 896 and 2336, which cut the first.
+    for name, least, most in (("a", 544, 3136), ("b", 896, 2336), ("c", 3000, 3200)):
+        Image.fromarray(np.array([[least, most]], dtype=np.uint16)).save(tmp_path / f"{name}.png")
+        read_image(tmp_path / f"{name}.png")
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 2
+    assert "a.png" in said[0] and "set INPUT.WHITE, to 4095 perhaps" in said[0]
+    assert "c.png" in said[1] and "to 3000 and 3200 perhaps" in said[1]
 
 
 def test_names_on_disk(tmp_path):

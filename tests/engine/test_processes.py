@@ -12,6 +12,7 @@ import pytest
 import torch
 from detectron2.utils import comm
 
+from detr_d2.cli import train
 from detr_d2.engine.processes import run_on_processes
 from detr_d2.errors import UserError
 from tests.engine.test_resume import CONFIG, OVERRIDES, REPOSITORY, same, wait_for
@@ -61,10 +62,16 @@ def test_an_error_on_one_is_a_sentence_and_ends_all(shapes, tmp_path):
     assert "Traceback" not in ours and "torch/distributed/run.py" in of_torchrun
 
 
-def test_torchrun_alone_says_how_many(monkeypatch):
+@pytest.mark.parametrize("rank, waited", [("0", 0), ("1", 2)])
+def test_torchrun_alone_says_how_many(monkeypatch, rank, waited):
+    seconds = []
+    monkeypatch.setattr("time.sleep", seconds.append)
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr(sys, "argv", ["train_net.py", "--num-gpus", "99"])
     with pytest.raises(UserError, match="--nproc-per-node"):
-        run_on_processes(print, Namespace(num_machines=1), 2)
+        train.main()
+    assert seconds == [waited]  # the first process says it, and torchrun ends the others
 
 
 def fail(args):
