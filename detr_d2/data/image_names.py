@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from .images import find_image_files, folded
+from .images import IMAGE_SUFFIXES, find_image_files, folded
 
 # createPanopticImgs.py of Cityscapes names aachen_1_gtFine_leftImg8bit.png, and the image is
 # aachen/aachen_1_leftImg8bit.png.
@@ -15,10 +15,16 @@ _CITYSCAPES = re.compile(r"_gt(fine|coarse)(?=_leftimg8bit\.png$)")
 
 
 class ImageNames:
-    """The images below a folder; it is searched when a name is not found at once."""
+    """The images below a folder; it is searched when a name is not found at once.
 
-    def __init__(self, root: Path):
+    Args:
+        names: those that may be meant, relative to the folder; None for all.
+    """
+
+    def __init__(self, root: Path, names: list[str] | None = None):
         self.root = root
+        if names is not None:
+            self._names = names
 
     def find(self, name: str) -> str:
         """The name of a file below the folder, relative to it; `name` where none is meant."""
@@ -38,6 +44,9 @@ class ImageNames:
                 return matches[0]
         last = parts[-1] if parts else ""
         matches = self._by_name.get(last) or self._by_name.get(_CITYSCAPES.sub("", last), [])
+        if not matches and PurePosixPath(last).suffix not in IMAGE_SUFFIXES:
+            # As Pascal VOC lists images.
+            matches = self._by_stem.get("/".join(parts)) or self._by_last_stem.get(last, [])
         return matches[0] if len(matches) == 1 else None
 
     @cached_property
@@ -51,6 +60,14 @@ class ImageNames:
     @cached_property
     def _by_name(self) -> dict[str, list[str]]:
         return _grouped(self._names, lambda name: PurePosixPath(name).name)
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        return _grouped(self._names, lambda name: str(PurePosixPath(name).with_suffix("")))
+
+    @cached_property
+    def _by_last_stem(self) -> dict[str, list[str]]:
+        return _grouped(self._names, lambda name: PurePosixPath(name).stem)
 
 
 def other_names(renamed: list[tuple[str, str]], count: int) -> str:

@@ -1,5 +1,6 @@
 """What can be wrong in a COCO panoptic JSON, seen without opening an image."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -83,7 +84,10 @@ def category_problems(categories: list[dict] | None, path: str) -> Iterator[Prob
         elif not isinstance(category["id"], int):
             yield Problem(kind, f"{path}: the category id {category['id']!r} is no whole number.")
         elif not isinstance(category["name"], str) or not category["name"].strip():
-            yield Problem(kind, f"{path}: the category name {category['name']!r} is no text.")
+            yield Problem(
+                kind,
+                f"{path}: the category name {category['name']!r} is no text: write one in quotes.",
+            )
         elif category["isthing"] not in (0, 1):
             yield Problem(
                 kind, f"{path}: {category['name']} has isthing {category['isthing']!r}: use 0 or 1."
@@ -102,7 +106,14 @@ def list_problems(
     """Whether the JSON at `path` is of COCO's kind at all: has a list under each of `keys`."""
     for key in keys:
         if not is_list_of_dicts(content, key):
-            yield Problem(FORMAT, f"{path} has no list `{key}`: give a COCO panoptic JSON.")
+            remedy = remedy_for_list(content, key, "panoptic")
+            yield Problem(FORMAT, f"{path} has no list `{key}`{remedy}")
+        elif key == "annotations" and _are_instances(content[key]):
+            yield Problem(
+                FORMAT,
+                f"{path} is a COCO instances JSON, and no panoptic one: convert it with "
+                "tools/prepare_dataset.py instances.",
+            )
 
 
 def image_problems(images: list[dict], path: str) -> Iterator[Problem]:
@@ -251,6 +262,26 @@ def is_list_of_dicts(content: dict, key: str) -> bool:
     """Whether `content` has a list of objects under `key`."""
     items = content.get(key) if isinstance(content, dict) else None
     return isinstance(items, list) and all(isinstance(item, dict) for item in items)
+
+
+def remedy_for_list(content: dict, key: str, wanted: str) -> str:
+    """What follows "has no list KEY" where `is_list_of_dicts` is false.
+
+    Args:
+        wanted: kind of COCO JSON.
+    """
+    items = content.get(key) if isinstance(content, dict) else None
+    for number, item in enumerate(items if isinstance(items, list) else (), 1):
+        if not isinstance(item, dict):
+            shown = json.dumps(item)[:30]
+            return f" of objects, {{...}}: number {number} is {shown}. Correct or remove it."
+    return f": give a COCO {wanted} JSON."
+
+
+def _are_instances(annotations: list[dict]) -> bool:
+    """Whether they are objects with masks or boxes, and none is the segments of an image."""
+    are_objects = all("category_id" in a and "segments_info" not in a for a in annotations)
+    return are_objects and any("segmentation" in a or "bbox" in a for a in annotations)
 
 
 def _missing(item: dict, *keys: str) -> str | None:

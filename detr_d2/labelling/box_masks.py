@@ -22,7 +22,14 @@ from ..data.images import read_image
 from ..data.preparation import Picture
 from ..data.preparation.file_names import found_pictures
 from ..data.preparation.instances import run_lengths
-from ..data.problems import Problem, image_problems, is_list_of_dicts, raise_first, raise_listed
+from ..data.problems import (
+    Problem,
+    image_problems,
+    is_list_of_dicts,
+    raise_first,
+    raise_listed,
+    remedy_for_list,
+)
 from ..engine import Predictor
 from ..errors import UserError
 from ..model_kind import kind_of
@@ -88,7 +95,8 @@ class BoxedImages:
         content = read_coco(instances_json)
         for key in ("images", "annotations", "categories"):
             if not is_list_of_dicts(content, key):
-                raise UserError(f"{instances_json} has no list {key}: give a COCO instances JSON.")
+                remedy = remedy_for_list(content, key, "instances")
+                raise UserError(f"{instances_json} has no list {key}{remedy}")
         raise_first(image_problems(content["images"], str(instances_json)))
         raise_listed(_box_problems(content, instances_json))
         return cls(content, image_root, instances_json)

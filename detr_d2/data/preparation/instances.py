@@ -1,5 +1,6 @@
 """COCO's instances JSON: polygons and run-length masks, which may overlap."""
 
+import json
 from collections import defaultdict
 from functools import partial
 from itertools import chain
@@ -10,7 +11,13 @@ from pycocotools import mask as coco_mask
 
 from ...errors import UserError
 from ..coco_json import read_coco
-from ..problems import category_problems, image_problems, is_list_of_dicts, raise_first
+from ..problems import (
+    category_problems,
+    image_problems,
+    is_list_of_dicts,
+    raise_first,
+    remedy_for_list,
+)
 from .annotation import Annotation, BadAnnotation, Canvas, Segment
 from .categories import read_categories
 from .file_names import found_pictures
@@ -75,9 +82,11 @@ def from_content(
     Args:
         bad: annotations that could not be read.
     """
+    content, none = _without_nothing(content, instances_json)
     for key in ("images", "annotations", "categories"):
         if not is_list_of_dicts(content, key):
-            raise UserError(f"{instances_json} has no list {key}: give a COCO instances JSON.")
+            remedy = remedy_for_list(content, key, "instances")
+            raise UserError(f"{instances_json} has no list {key}{remedy}")
     _check_masks(content["annotations"], instances_json)
     check_units(content["annotations"], instances_json)
     categories, notes = leave_out_roots(content["categories"], content["annotations"])
@@ -113,8 +122,25 @@ def from_content(
             pseudo={i: background_id if n == BACKGROUND else None for i, n in pseudo.items()},
         ),
         (*notes, *more_notes, *names),
-        (*bad, *more),
+        (*bad, *none, *more),
     )
+
+
+def _without_nothing(content: dict, path: Path) -> tuple[dict, tuple[BadAnnotation, ...]]:
+    """The content without annotations that are null, or no objects, and these."""
+    listed = content.get("annotations")
+    if not isinstance(listed, list):
+        return content, ()
+    none = tuple(
+        BadAnnotation(
+            "without anything",
+            f"{path}, number {number} of `annotations` is {json.dumps(item)[:30]}, no object, "
+            "{...}: correct or remove it.",
+        )
+        for number, item in enumerate(listed, 1)
+        if not isinstance(item, dict)
+    )
+    return {**content, "annotations": [a for a in listed if isinstance(a, dict)]}, none
 
 
 def _check_masks(annotations: list[dict], path: Path) -> None:

@@ -18,6 +18,8 @@ from .kinds import AS_ANNOTATED, Kinds
 from .labelmap import categories_of, read_labelmap, with_colours
 from .source import Picture, Source
 
+_MANY = 16  # labels of no class, of an image, that are named one by one
+
 
 @dataclass(frozen=True)
 class Ending:
@@ -184,14 +186,22 @@ def _annotate(
     elif things and objects is not None:
         _add_connected_things(canvas, labels, things, objects.least_area)
     known = {label for c in categories for label in labels_of(c)} | ignored
-    for label in np.setdiff1d(labels, list(known)).tolist():
-        name = (
-            f"colour {label & 255}, {label >> 8 & 255}, {label >> 16}"
-            if colours
-            else f"label {label}"
-        )
-        canvas.remarks[f"images have the {name}, of no category: VOID"] += 1
+    canvas.remarks.update(_of_no_category(np.setdiff1d(labels, list(known)).tolist(), colours))
     return canvas.finish()
+
+
+def _of_no_category(labels: list[int], colours: bool) -> list[str]:
+    """What is said of an image's labels that no class has."""
+    if len(labels) > _MANY:
+        what = "colours" if colours else "labels"
+        return [
+            f"images have more than {_MANY} {what} of no category, as where a map was resized or "
+            "smoothed: VOID"
+        ]
+    names = [
+        f"colour {x & 255}, {x >> 8 & 255}, {x >> 16}" if colours else f"label {x}" for x in labels
+    ]
+    return [f"images have the {name}, of no category: VOID" for name in names]
 
 
 def _add_numbered_things(

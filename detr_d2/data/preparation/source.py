@@ -10,6 +10,7 @@ import numpy as np
 
 from ...errors import UserError
 from ..files import read_text
+from ..image_names import ImageNames
 from .annotation import Annotation, BadAnnotation
 
 
@@ -55,9 +56,11 @@ class Source:
     as_stored: bool = False
 
     def only(self, file_names: Iterable[str]) -> "Source":
-        """The same with these images alone, in this order."""
+        """The same with these images alone, in this order, named as `ImageNames` reads it."""
         by_name = {picture.file_name: picture for picture in self.pictures}
-        chosen = list(dict.fromkeys(file_names))
+        names = ImageNames(self.image_root, [*by_name])
+        chosen = [n if n in by_name else names.find(n) for n in dict.fromkeys(file_names)]
+        chosen = list(dict.fromkeys(chosen))
         unknown = [name for name in chosen if name not in by_name]
         if unknown:
             raise UserError(

@@ -128,6 +128,9 @@ def test_a_byte_order_mark_is_no_content(folder, encoding):
         ("https://example.com/a.jpg?token=1", "a.jpg"),
         ("/data/local-files/?d=sub%5Cb.jpg", "sub/b.jpg"),  # Label Studio
         ("bonn_1_gtFine_leftImg8bit.png", CITY),  # Cityscapes's own script
+        ("two/D", "two/d.jpg"),  # without a suffix
+        ("./a", "a.jpg"),
+        ("c", "sub/c.JPG"),
     ],
 )
 def test_the_file_that_was_meant_is_found_and_said(folder, listed, found):
@@ -136,7 +139,7 @@ def test_the_file_that_was_meant_is_found_and_said(folder, listed, found):
     assert said == [f"1 of 1 images are found under other names, such as {found} for {listed}."]
 
 
-@pytest.mark.parametrize("listed", ["/elsewhere/d.jpg", "../e.jpg", "e.jpg"])
+@pytest.mark.parametrize("listed", ["/elsewhere/d.jpg", "../e.jpg", "e.jpg", "d", "a.png", "e"])
 def test_what_could_be_two_files_or_none_is_not_guessed(folder, listed):
     with pytest.raises(UserError, match=r"leaves|does not exist"):
         convert(folder, content_of(listed))
@@ -196,6 +199,40 @@ def test_all_bad_annotations_are_told_at_once(folder):
     assert "4 without a mask, 2 of no category, 2 of no image, 2 with a wrong iscrowd" in lines[-1]
     assert "--skip-bad" in lines[-1]
     assert not list(folder.glob("out/*"))
+
+
+def test_annotations_that_are_null_are_bad_ones(folder):
+    content = content_of()
+    content["annotations"][:0] = [None, "x"]
+    with pytest.raises(UserError) as error:
+        convert(folder, content)
+    first, second, last = str(error.value).splitlines()
+    assert "instances.json, number 1 of `annotations` is null, no object" in first
+    assert 'number 2 of `annotations` is "x", no object' in second
+    assert last.startswith("2 without anything: ")
+    found, said = convert(folder, content, skip_bad=True)
+    assert found["a.jpg"] == [(3, 0, BLOCK)]
+    assert said == ["annotations without anything: left out"] * 2
+
+
+@pytest.mark.parametrize("key", ["images", "categories"])
+def test_what_is_null_in_a_list_is_named(folder, key):
+    content = content_of()
+    content[key].append(None)
+    with pytest.raises(UserError, match=rf"has no list {key} of objects, .*: number 2 is null\."):
+        convert(folder, content)
+
+
+@pytest.mark.parametrize("line", ["sub/b.jpg", "sub\\B.jpg", "images/sub/b.jpg", "sub/b", "b"])
+def test_a_list_names_images_as_a_json_does(folder, line):
+    content = content_of()
+    content["images"].append({**content["images"][0], "id": 10, "file_name": "sub/b.jpg"})
+    path = folder / "instances.json"
+    path.write_text(json.dumps(content))
+    source = from_instances(folder / "images", path)
+    assert [p.file_name for p in source.only([line, line]).pictures] == ["sub/b.jpg"]
+    with pytest.raises(UserError, match="no annotated image d, which the list names"):
+        source.only(["d"])  # there are two, and neither is annotated
 
 
 def test_bad_annotations_can_be_left_out_and_are_counted(folder):

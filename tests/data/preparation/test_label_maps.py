@@ -216,6 +216,25 @@ def test_colours_of_no_class_are_void_and_named(tmp_path):
     assert remarks == {"images have the colour 1, 2, 3, of no category: VOID": 1}
 
 
+def test_a_map_that_was_resized_is_called_one(tmp_path):
+    random = np.random.default_rng(0)
+    options = coloured(tmp_path, [[1] * 4] * 2, [[1] * 4] * 2)
+    classes = np.zeros((2, 40, 3), dtype=np.uint8)
+    classes[:, :23] = [250, 50, 83]
+    classes[1, 23:] = random.integers(100, 200, (17, 3))
+    save_noise(tmp_path / "images/a.jpg", 2, 40)
+    save(tmp_path / "classes/a.png", classes)
+    save(tmp_path / "objects/a.png", classes)
+    source = from_label_maps(categories_file=None, **options)
+    remarks = write_panoptic(source, tmp_path / "out", "train", workers=1).remarks
+    assert remarks == {
+        "images have more than 16 colours of no category, as where a map was resized or smoothed: "
+        "VOID": 1
+    }
+    car = frozenset((row, column) for row in range(2) for column in range(23))
+    assert read_written(tmp_path / "out")["a.jpg"] == [(1, 0, car)]
+
+
 @pytest.mark.parametrize(
     "line, sentence",
     [

@@ -134,6 +134,11 @@ def test_categories_that_cannot_be_used_are_one_sentence(dataset):
             validate(rewrite(categories=[{**content["categories"][0], key: value}]), None, 1)
     with pytest.raises(UserError, match="no list `images`"):
         validate(rewrite(images={}), None, 1)
+    with pytest.raises(UserError, match=r"no list `images` of objects, .*: number 1 is null\."):
+        validate(rewrite(images=[None]), None, 1)
+    instance = {"id": 1, "image_id": 1, "category_id": 3, "bbox": [0, 0, 1, 1]}
+    with pytest.raises(UserError, match=r"is a COCO instances JSON, .*prepare_dataset\.py inst"):
+        validate(rewrite(annotations=[instance]), None, 1)
 
 
 def test_fix_makes_the_json_what_the_files_are_and_keeps_the_old_one(dataset):
